@@ -1,0 +1,259 @@
+"""Client of the embedding service: batches, requests in flight, retries, and the search for a poisonous text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+
+from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamError, Rejected
+from embedstream.ingest import Embedded
+from embedstream.space import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from embedstream.retry import Patience
+    from embedstream.settings import Settings
+
+_ACQUIT_AFTER = 3
+_BUSY_OR_AWAY = frozenset({408, 425, 429, 502, 503, 504})
+_CANARY = "A text that every model can embed."
+
+
+class _Failed(EmbedstreamError):
+    """The service failed on these very texts; it remains to be seen whether one of them is to blame."""
+
+
+class EmbeddingClient:
+    """Embeds texts of any number through the service's `POST /generate`.
+
+    Trouble of the service is waited out for as long as it lasts. A text is rejected (stage embed) where the service
+    refuses it by index, or where it fails on it again and again while it answers for others.
+    """
+
+    def __init__(
+        self, settings: Settings, space: Space, patience: Patience, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._space = space
+        self._patience = patience
+        self._batch = settings.embedding_batch_texts
+        self._http = _http_client(settings, transport)
+        self._threads = ThreadPoolExecutor(settings.embedding_requests_in_flight, "embed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._http.close()
+
+    def embed(self, texts: Sequence[str]) -> Iterator[Sequence[tuple[int, Embedded | Rejected]]]:
+        """See `ingest.Embedder`. Texts of like length share a request, so that padding costs the service little."""
+        by_length = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
+        chunks = [by_length[start : start + self._batch] for start in range(0, len(texts), self._batch)]
+        futures = {self._threads.submit(self._embed_chunk, [texts[p] for p in chunk]): chunk for chunk in chunks}
+        return _as_they_come(futures)
+
+    def _embed_chunk(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
+        return self._patience(lambda: self._divide(texts))
+
+    def _divide(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
+        """Embed texts, halving them where the service fails on them as a whole: a poison in n costs 2·log2(n) calls."""
+        try:
+            return self._refusing(texts)
+        except _Failed as exc:
+            if len(texts) == 1:
+                return [self._judge(texts[0], exc)]
+        middle = len(texts) // 2
+        return self._halves(texts[:middle], texts[middle:])
+
+    def _halves(self, left: Sequence[str], right: Sequence[str]) -> list[Embedded | Rejected]:
+        results: list[list[Embedded | Rejected] | None] = []
+        for half in (left, right):
+            try:
+                results.append(self._refusing(half))
+            except _Failed:
+                results.append(None)
+        if results == [None, None]:
+            self._check_canary()
+        halves = (left, right)
+        return [one for half, done in zip(halves, results, strict=True) for one in done or self._suspect(half)]
+
+    def _suspect(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
+        """Go on with a half that failed while the service answered for something else."""
+        if len(texts) == 1:
+            return [self._guilty(_Failed("the service fails on this text alone"))]
+        middle = len(texts) // 2
+        return self._halves(texts[:middle], texts[middle:])
+
+    def _judge(self, text: str, failure: _Failed) -> Embedded | Rejected:
+        for _ in range(_ACQUIT_AFTER - 1):
+            self._check_canary()
+            try:
+                return self._refusing([text])[0]
+            except _Failed as exc:
+                failure = exc
+        return self._guilty(failure)
+
+    def _guilty(self, failure: _Failed) -> Rejected:
+        return Rejected(
+            "embed", "service_failed", f"the embedding service fails on this text, but not on others: {failure}"
+        )
+
+    def _check_canary(self) -> None:
+        """Raises EmbeddingUnavailable where the service fails on a harmless text too."""
+        try:
+            self._post([_CANARY])
+        except _Failed as exc:
+            raise EmbeddingUnavailable(f"the embedding service fails on every text: {exc}") from exc
+
+    def _refusing(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
+        """Embed texts, leaving out one after the other those that the service refuses by index."""
+        refused: dict[int, Embedded | Rejected] = {}
+        left = list(range(len(texts)))
+        while left:
+            try:
+                embedded = self._post([texts[position] for position in left])
+            except _Refused as exc:
+                refused[left.pop(exc.index)] = exc.error
+            else:
+                refused.update(zip(left, embedded, strict=True))
+                break
+        return [refused[position] for position in range(len(texts))]
+
+    def _post(self, texts: Sequence[str]) -> list[Embedded]:
+        try:
+            response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64"})
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
+            raise _Failed(f"the connection broke ({type(exc).__name__})") from exc
+        except httpx.HTTPError as exc:
+            raise EmbeddingUnavailable(f"{self._http.base_url} does not answer ({type(exc).__name__})") from exc
+        _raise_for_status(response, len(texts))
+        return _parse(response, len(texts), self._space)
+
+
+class _Refused(EmbedstreamError):
+    """The service refuses one text of a request."""
+
+    def __init__(self, index: int, error: Rejected) -> None:
+        super().__init__(str(error))
+        self.index = index
+        self.error = error
+
+
+def read_space(settings: Settings, transport: httpx.BaseTransport | None = None) -> Space:
+    """What the service embeds with.
+
+    Raises EmbeddingUnavailable where it is away or still loading, ConfigError where it is something else.
+    """
+    with _http_client(settings, transport) as http:
+        try:
+            response = http.get("/health")
+        except httpx.HTTPError as exc:
+            raise EmbeddingUnavailable(
+                f"no embedding service answers at {http.base_url} ({type(exc).__name__}): "
+                "start it, or set EMBEDDING_SERVICE_URL"
+            ) from exc
+    if response.status_code in _BUSY_OR_AWAY:
+        raise EmbeddingUnavailable(
+            f"the embedding service at {http.base_url} is not ready (HTTP {response.status_code})"
+        )
+    try:
+        facts = response.json()
+        return Space(
+            facts["model_name"],
+            facts["model_revision"],
+            facts["embedding_dimension"],
+            facts["normalised"],
+            facts["max_tokens"],
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ConfigError(f"{http.base_url} is no embedding service: set EMBEDDING_SERVICE_URL") from exc
+
+
+def _http_client(settings: Settings, transport: httpx.BaseTransport | None) -> httpx.Client:
+    return httpx.Client(
+        base_url=settings.embedding_service_url,
+        timeout=httpx.Timeout(settings.embedding_service_timeout, connect=5.0),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.embedding_requests_in_flight),
+        transport=transport,
+        trust_env=False,
+    )
+
+
+def _as_they_come(
+    futures: dict[Future[list[Embedded | Rejected]], list[int]],
+) -> Iterator[Sequence[tuple[int, Embedded | Rejected]]]:
+    for future in as_completed(futures):
+        yield list(zip(futures[future], future.result(), strict=True))
+
+
+def _raise_for_status(response: httpx.Response, count: int) -> None:
+    if response.is_success:
+        return
+    error = _error_of(response)
+    message = f"HTTP {response.status_code} {error.get('code', '')}".strip()
+    index = error.get("index")
+    if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY and isinstance(index, int) and 0 <= index < count:
+        reason = f"the embedding service refuses the text: {error.get('message')}"
+        raise _Refused(index, Rejected("embed", str(error.get("code", "refused")), reason))
+    if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE or (
+        response.is_server_error and response.status_code not in _BUSY_OR_AWAY
+    ):
+        raise _Failed(message)
+    raise EmbeddingUnavailable(f"{response.url} answers {message}", _retry_after(response))
+
+
+def _error_of(response: httpx.Response) -> dict[str, Any]:
+    try:
+        error = response.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return error if isinstance(error, dict) else {}
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
+    value = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _parse(response: httpx.Response, count: int, space: Space) -> list[Embedded]:
+    try:
+        body = json.loads(response.content)
+        _check_model(body["model_name"], body["model_revision"], space)
+        rows = np.frombuffer(base64.b64decode(body["embeddings"], validate=True), "<f4").reshape(count, space.dimension)
+        tokens, truncated = body["token_counts"], body["truncated"]
+    except (ValueError, KeyError, TypeError, binascii.Error) as exc:
+        raise _Failed("the answer is not what POST /generate gives") from exc
+    if len(tokens) != count or len(truncated) != count or not np.isfinite(rows).all():
+        raise _Failed("the answer has a vector that is not finite, or facts of too few texts")
+    return [Embedded(*row) for row in zip(rows, tokens, truncated, strict=True)]
+
+
+def _check_model(name: str, revision: str, space: Space) -> None:
+    if (name, revision) != (space.model_name, space.model_revision):
+        raise EmbeddingUnavailable(
+            f"the service embeds with {name} (revision {revision}), but the table holds vectors of {space}: "
+            "start the service with that model, or use another PGVECTOR_TABLE"
+        )

@@ -1,0 +1,137 @@
+"""A Flink session cluster through its REST API and its command line; no PyFlink in this process."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+
+from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.settings import child_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from embedstream.settings import Settings
+
+_ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
+_POLL = 0.25
+
+
+class NotStopped(EmbedstreamError):
+    """A job went on although it was asked to stop."""
+
+
+class Job(NamedTuple):
+    """A job of the cluster; `state` is Flink's JobStatus, `since` the start in milliseconds since the epoch."""
+
+    id: str
+    name: str
+    state: str
+    since: int
+
+
+class Cluster:
+    """The cluster behind a JobManager's REST address; raises ConfigError where nobody answers there."""
+
+    def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = settings.flink_rest_url
+        self._http = httpx.Client(base_url=self._url, timeout=10.0, transport=transport, trust_env=False)
+
+    def job(self, name: str) -> Job | None:
+        """The job of that name that has not ended, if there is one."""
+        jobs = self._get("/jobs/overview")["jobs"]
+        found = (Job(job["jid"], job["name"], job["state"], job["start-time"]) for job in jobs)
+        return next((job for job in found if job.name == name and job.state not in _ENDED), None)
+
+    def runs(self, job: Job) -> bool:
+        """Whether every task of the job runs; raises ConfigError with the root cause where the job has failed."""
+        facts = self._get(f"/jobs/{job.id}")
+        if facts["state"] in _ENDED:
+            raise ConfigError(f"job {job.name} is {facts['state']}: {self._cause(job)}")
+        return facts["state"] == "RUNNING" and all(task["status"] == "RUNNING" for task in facts["vertices"])
+
+    def overview(self) -> dict[str, Any]:
+        """Flink's own summary: taskmanagers, slots-total, slots-available, flink-version."""
+        return self._get("/overview")
+
+    def stop(self, job: Job, timeout: float) -> str:
+        """Stop with a savepoint, and return its path.
+
+        Raises NotStopped where the job did not end within `timeout` seconds: a call that waits for an outage
+        lets no savepoint through. The job then goes on.
+        """
+        answer = self._http.post(f"/jobs/{job.id}/stop", json={"drain": False})
+        if answer.is_error:
+            raise NotStopped(f"job {job.name} was not stopped (HTTP {answer.status_code})")
+        path = f"/jobs/{job.id}/savepoints/{answer.json()['request-id']}"
+        operation: dict[str, Any] = {}
+        deadline = time.monotonic() + timeout
+        while not operation and time.monotonic() < deadline:
+            status = self._get(path)
+            operation = status["operation"] if status["status"]["id"] == "COMPLETED" else {}
+            time.sleep(_POLL)
+        if "location" not in operation:
+            raise NotStopped(f"job {job.name} took no savepoint within {timeout:.0f} s, and goes on")
+        return str(operation["location"])
+
+    def cancel(self, job: Job) -> None:
+        self._http.patch(f"/jobs/{job.id}", params={"mode": "cancel"})
+
+    def _cause(self, job: Job) -> str:
+        root = self._get(f"/jobs/{job.id}/exceptions").get("root-exception") or "no exception is known"
+        causes = [line for line in root.splitlines() if line.startswith("Caused by: ")] or root.splitlines()
+        return str(causes[-1].removeprefix("Caused by: "))
+
+    def _get(self, path: str) -> dict[str, Any]:
+        try:
+            return dict(self._http.get(path).raise_for_status().json())
+        except (httpx.HTTPError, ValueError) as exc:
+            raise ConfigError(
+                f"no Flink JobManager answers at {self._url} ({type(exc).__name__}): start it, or set FLINK_REST_URL"
+            ) from exc
+
+
+def run(settings: Settings, on_output: Callable[[str], None] = lambda _: None) -> None:
+    """Submit the job with `flink run`; raises ConfigError with the last lines it printed where it fails."""
+    rest = urlsplit(settings.flink_rest_url)
+    command = [
+        str(_home(settings) / "bin" / "flink"),
+        "run",
+        "--detached",
+        "--target=remote",
+        f"-Drest.address={rest.hostname}",
+        f"-Drest.port={rest.port or 80}",
+        f"--pyExecutable={sys.executable}",
+        f"--pyClientExecutable={sys.executable}",
+        "--python",
+        str(Path(__file__).with_name("job") / "__main__.py"),
+    ]
+    done = subprocess.run(
+        command,
+        env=child_environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    for line in done.stdout.splitlines():
+        on_output(line)
+    if done.returncode:
+        tail = " | ".join(line.strip() for line in done.stdout.strip().splitlines()[-5:])
+        raise ConfigError(f"flink run ended with {done.returncode}: {tail}")
+
+
+def _home(settings: Settings) -> Path:
+    if settings.flink_home:
+        return settings.flink_home
+    spec = importlib.util.find_spec("pyflink")
+    if spec is None or spec.origin is None:
+        raise ConfigError("neither FLINK_HOME is set nor apache-flink installed: pip install 'embedstream[job]'")
+    return Path(spec.origin).parent

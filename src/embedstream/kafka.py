@@ -1,0 +1,191 @@
+"""Topics, offsets and producing, over confluent-kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from embedstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from embedstream.settings import Settings
+
+TIMEOUT = 10.0
+_DAY_MS = 24 * 60 * 60 * 1000
+LARGEST_DEAD_LETTER = 16 * 1024 * 1024
+
+
+class Outgoing(NamedTuple):
+    """A record to produce; `timestamp` in milliseconds since the epoch, None for now."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: list[tuple[str, str | bytes | None]] | None = None
+    timestamp: int | None = None
+    partition: int | None = None
+
+
+class Position(NamedTuple):
+    """Where a group stands in a partition: first and next offset of the log, and the next to read (None: not begun)."""
+
+    partition: int
+    first: int
+    end: int
+    committed: int | None
+
+    @property
+    def lag(self) -> int:
+        return self.end - max(self.first, self.committed if self.committed is not None else self.first)
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """What every librdkafka client of ours has in common."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        "logger": None,
+        "log_level": 2,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_sasl_password
+        config["sasl.mechanism"] = settings.kafka_sasl_mechanism
+        config["sasl.username"] = settings.kafka_sasl_username
+        config["sasl.password"] = password.get_secret_value() if password else None
+    if settings.kafka_ssl_ca_location:
+        config["ssl.ca.location"] = str(settings.kafka_ssl_ca_location)
+    return {name: value for name, value in config.items() if value is not None}
+
+
+def ensure_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing, and return their names.
+
+    The input keeps its records for 30 days, dead letters stay until somebody deletes them; a dead letter may be
+    larger than any message, since it carries headers of ours.
+    """
+    admin = AdminClient(client_config(settings))
+    existing = _broker(settings, lambda: admin.list_topics(timeout=TIMEOUT)).topics
+    wanted = [
+        _topic(settings.kafka_input_topic, settings.flink_parallelism, {"retention.ms": str(30 * _DAY_MS)}),
+        _topic(
+            settings.kafka_dead_letter_topic,
+            1,
+            {"retention.ms": "-1", "max.message.bytes": str(LARGEST_DEAD_LETTER + 1024 * 1024)},
+        ),
+    ]
+    missing = [topic for topic in wanted if topic.topic not in existing]
+    for name, future in admin.create_topics(missing).items() if missing else ():
+        _await_topic(settings, name, future)
+    return [topic.topic for topic in missing]
+
+
+def _topic(name: str, partitions: int, config: dict[str, str]) -> NewTopic:
+    return NewTopic(name, num_partitions=partitions, replication_factor=-1, config=config)
+
+
+def _await_topic(settings: Settings, name: str, future: Any) -> None:  # noqa: ANN401 - untyped upstream
+    try:
+        _broker(settings, lambda: future.result(TIMEOUT))
+    except ConfigError as exc:
+        cause = exc.__cause__
+        if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return
+        raise ConfigError(f"topic {name} cannot be created: {exc}") from exc
+
+
+def positions(settings: Settings) -> list[Position]:
+    """How far the group is in each partition of the input topic; empty where there is no such topic."""
+    admin = AdminClient(client_config(settings))
+    topic = settings.kafka_input_topic
+    found = _broker(settings, lambda: admin.list_topics(timeout=TIMEOUT)).topics.get(topic)
+    partitions = [TopicPartition(topic, number) for number in sorted(found.partitions)] if found else []
+    if not partitions:
+        return []
+    committed = _committed(admin, settings, partitions)
+    with Consumer({**client_config(settings), "group.id": settings.kafka_group_id}) as consumer:
+        ends = [(p.partition, _watermarks(settings, consumer, p)) for p in partitions]
+    return [Position(partition, first, end, committed.get(partition)) for partition, (first, end) in ends]
+
+
+def _watermarks(settings: Settings, consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    first, end = _broker(settings, lambda: consumer.get_watermark_offsets(partition, timeout=TIMEOUT))
+    return first, end
+
+
+def _committed(admin: AdminClient, settings: Settings, partitions: list[TopicPartition]) -> dict[int, int]:
+    group = ConsumerGroupTopicPartitions(settings.kafka_group_id, partitions)
+    (future,) = admin.list_consumer_group_offsets([group]).values()
+    found = _broker(settings, lambda: future.result(TIMEOUT))
+    return {p.partition: p.offset for p in found.topic_partitions if p.offset >= 0}
+
+
+def count(settings: Settings, topic: str) -> int:
+    """Records that a topic holds; 0 where it does not exist."""
+    with Consumer({**client_config(settings), "group.id": settings.kafka_group_id}) as consumer:
+        found = _broker(settings, lambda: consumer.list_topics(timeout=TIMEOUT)).topics.get(topic)
+        total = 0
+        for number in found.partitions if found else ():
+            first, end = _watermarks(settings, consumer, TopicPartition(topic, number))
+            total += end - first
+    return total
+
+
+def _broker(settings: Settings, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - untyped upstream
+    try:
+        return call()
+    except KafkaException as exc:
+        error = exc.args[0]
+        raise ConfigError(
+            f"Kafka at {settings.kafka_bootstrap_servers}: {error.str()}: check KAFKA_BOOTSTRAP_SERVERS and KAFKA_*"
+        ) from exc
+
+
+def produce(
+    settings: Settings, topic: str, records: Iterable[Outgoing], on_sent: Callable[[int], None] = lambda _: None
+) -> int:
+    """Send records, and return their number once the broker has acknowledged all of them.
+
+    `on_sent` is told the count now and then. Raises ConfigError where a record is refused or the broker stays away;
+    what was sent before it may have arrived.
+    """
+    producer = Producer(
+        {**client_config(settings), "enable.idempotence": True, "compression.type": "lz4", "linger.ms": 20,
+         "message.max.bytes": LARGEST_DEAD_LETTER, "delivery.timeout.ms": 60_000}
+    )  # fmt: skip
+    failures: list[KafkaError] = []
+    sent = 0
+    for sent, record in enumerate(records, 1):
+        _enqueue(producer, topic, record, failures)
+        if failures:
+            break
+        on_sent(sent)
+    producer.flush()
+    if failures:
+        raise ConfigError(f"topic {topic} at {settings.kafka_bootstrap_servers}: {failures[0].str()}")
+    return sent
+
+
+def _enqueue(producer: Producer, topic: str, record: Outgoing, failures: list[KafkaError]) -> None:
+    def delivered(error: KafkaError | None, _: object) -> None:
+        if error:
+            failures.append(error)
+
+    options: dict[str, Any] = {"on_delivery": delivered}
+    if record.timestamp is not None:
+        options["timestamp"] = record.timestamp
+    if record.partition is not None:
+        options["partition"] = record.partition
+    while True:
+        try:
+            producer.produce(topic, record.value, record.key, headers=record.headers or [], **options)
+            producer.poll(0)
+            return
+        except BufferError:
+            producer.poll(0.1)
+        except KafkaException as exc:
+            failures.append(exc.args[0])
+            return

@@ -1,0 +1,83 @@
+"""Waiting for the outside world: as long as it takes, and visibly."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+from embedstream.errors import RetryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LONGEST_DELAY = 5.0
+LOG_EVERY = 60.0
+
+
+class Patience:
+    """Repeats calls that raise RetryLater until they succeed; safe to use from many threads.
+
+    Delays grow exponentially from 0.1 s to `LONGEST_DELAY`, each drawn between half and all of its bound
+    so that many callers do not return at once; a `retry_after` replaces the exponential bound.
+    """
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._waiting_since: dict[int, float] = {}
+        self._last_logged = -LOG_EVERY
+        self.retries = 0
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        retrying = Retrying(
+            retry=retry_if_exception_type(RetryLater),
+            wait=_delay,
+            before_sleep=self._note,
+            sleep=self._sleep,
+        )
+        try:
+            return retrying(call)
+        finally:
+            self._forget()
+
+    def seconds_waited(self) -> float:
+        """How long the longest wait under way has lasted; 0 where nothing waits."""
+        with self._lock:
+            return time.monotonic() - min(self._waiting_since.values()) if self._waiting_since else 0.0
+
+    def _note(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        now = time.monotonic()
+        with self._lock:
+            self.retries += 1
+            self._waiting_since.setdefault(threading.get_ident(), state.start_time)
+            due = now - self._last_logged >= LOG_EVERY
+            if due:
+                self._last_logged = now
+        if due:
+            seconds = now - state.start_time
+            logger.warning("waiting for %.0f s: %s", seconds, error, extra={"action": "waiting", "seconds": seconds})
+
+    def _forget(self) -> None:
+        with self._lock:
+            since = self._waiting_since.pop(threading.get_ident(), None)
+            if since is not None and not self._waiting_since:
+                self._last_logged = -LOG_EVERY
+        if since is not None:
+            seconds = time.monotonic() - since
+            logger.info("went on after %.1f s of waiting", seconds, extra={"action": "resumed", "seconds": seconds})
+
+
+def _delay(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, RetryLater) else None
+    bound = asked if asked is not None else min(LONGEST_DELAY, 0.1 * 2 ** min(state.attempt_number, 10))
+    return bound * random.uniform(0.5 if asked is None else 1.0, 1.0 if asked is None else 1.5)  # noqa: S311

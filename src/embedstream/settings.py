@@ -1,0 +1,173 @@
+"""The settings of every part of embedstream, and the only reader of the environment.
+
+Each field is set by the environment variable of its name in capitals, or by a file that the
+variable `<NAME>_FILE` points to (for secrets). Empty variables count as not set.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from embedstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic.fields import FieldInfo
+
+logger = logging.getLogger(__name__)
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """Reads the value of a field from the file that `<NAME>_FILE` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE")
+        return (Path(path).read_text(encoding="utf-8").strip() if path else None, field_name, False)
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Settings(BaseSettings):
+    """One frozen object with everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, env_prefix="", hide_input_in_errors=True
+    )
+
+    embedding_service_url: str = Field("http://localhost:5000", description="address of the embedding service")
+    embedding_service_timeout: float = Field(
+        60.0, gt=0, description="seconds to wait for one answer of the embedding service"
+    )
+    embedding_batch_texts: int = Field(32, ge=1, le=512, description="texts in one request to the embedding service")
+    embedding_requests_in_flight: int = Field(
+        4, ge=1, le=64, description="requests that one job slot keeps under way at the embedding service"
+    )
+    max_text_bytes: int = Field(1_048_576, ge=1, description="longest text accepted, in bytes of UTF-8")
+
+    kafka_bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated")
+    kafka_input_topic: str = Field("text-messages", description="topic that the messages are read from")
+    kafka_dead_letter_topic: str = Field("text-messages-dead-letters", description="topic for rejected messages")
+    kafka_group_id: str = Field("embedstream", description="consumer group whose offsets the job commits")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to talk to the brokers"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="SASL mechanism, where the protocol has SASL"
+    )
+    kafka_sasl_username: str | None = Field(None, description="SASL user")
+    kafka_sasl_password: SecretStr | None = Field(None, description="SASL password")
+    kafka_ssl_ca_location: Path | None = Field(None, description="PEM file of the authorities that sign the brokers")
+
+    pgvector_host: str = Field("localhost", description="PostgreSQL host, or the directory of its socket")
+    pgvector_port: Port = Field(5432, description="PostgreSQL port")
+    pgvector_db: str = Field("embeddings_db", description="database")
+    pgvector_user: str = Field("postgres", description="database user")
+    pgvector_password: SecretStr | None = Field(None, description="password of the database user")
+    pgvector_table: str = Field("text_message_embeddings", description="table, or schema.table, of the embeddings")
+    pgvector_dimension: int | None = Field(
+        None, ge=1, le=4000, description="dimension that the model must have (not set: the model's own)"
+    )
+    pgvector_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "prefer", description="libpq's sslmode"
+    )
+
+    flink_home: Path | None = Field(None, description="Flink distribution (not set: the one inside PyFlink)")
+    flink_rest_url: str = Field("http://localhost:8081", description="REST address of the Flink JobManager")
+    flink_parallelism: int = Field(2, ge=1, le=1024, description="parallel slots of the job")
+    flink_checkpoint_interval_ms: int = Field(
+        10_000, ge=100, description="milliseconds between checkpoints (and commits of the group's offsets)"
+    )
+    flink_job_name: str = Field("embedstream", description="name of the job; one job of a name runs at a time")
+
+    embedding_model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="model of the service: an installed model's name, or a directory",
+    )
+    embedding_host: str = Field("127.0.0.1", description="address that the service listens on")
+    embedding_port: Port = Field(5000, description="port that the service listens on")
+    embedding_threads: int | None = Field(
+        None, ge=1, description="inference threads of the service (not set: the CPUs that it may use)"
+    )
+    embedding_queue_texts: int = Field(
+        8192, ge=1, description="texts that may wait in the service before it answers 429"
+    )
+
+    embedstream_cache_dir: Path | None = Field(
+        None, description="where downloaded jars are kept (not set: the user's cache directory)"
+    )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severe level logged")
+
+    @field_validator("embedding_service_url", "flink_rest_url")
+    @classmethod
+    def _without_trailing_slash(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _FileSource(settings_cls)
+
+    def to_env(self) -> dict[str, str]:
+        """The environment variables that make another process read these settings, secrets included."""
+        return {name.upper(): _plain(value) for name, value in self if value is not None}
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of this process with these settings in it, for a process to start."""
+    return {**os.environ, **settings.to_env()}
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process.
+
+    Raises ConfigError that names each variable with a value that cannot be used.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        raise ConfigError("; ".join(_explain(error) for error in exc.errors())) from None
+    except OSError as exc:
+        raise ConfigError(f"cannot read the file of a setting: {exc}") from exc
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in error["loc"]).upper()
+    return f"{name}: {error['msg']}"
+
+
+def worker_settings(submitted: Settings) -> Settings:
+    """The settings of a Flink worker: the submitter's, but what the worker's own environment says of the service
+    and of the database wins.
+
+    A difference is logged with both values, unless it is a secret.
+    """
+    own = load_settings()
+    names = [name for name in sorted(own.model_fields_set) if name.startswith(("embedding_service_", "pgvector_"))]
+    differing = {name: getattr(own, name) for name in names if getattr(own, name) != getattr(submitted, name)}
+    for name, value in differing.items():
+        logger.warning("%s is %s here, but was submitted as %s", name.upper(), value, getattr(submitted, name))
+    return submitted.model_copy(update=differing)

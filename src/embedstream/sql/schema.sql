@@ -1,0 +1,46 @@
+-- Applied at every submit; each statement leaves alone what is there already.
+-- Names and numbers in braces are filled in by store.py. Ids and topics compare by their bytes, as in Python.
+CREATE EXTENSION IF NOT EXISTS vector;
+
+CREATE TABLE IF NOT EXISTS {space} (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    model_name text NOT NULL,
+    model_revision text NOT NULL,
+    dimension integer NOT NULL,
+    normalised boolean NOT NULL,
+    max_tokens integer NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS {table} (
+    id text COLLATE "C" PRIMARY KEY,
+    text text NOT NULL,
+    embedding real[] NOT NULL CONSTRAINT {dimension_check} CHECK (cardinality(embedding) = {dimension}),
+    model_name text NOT NULL,
+    model_revision text NOT NULL,
+    source text,
+    message_timestamp timestamptz NOT NULL,
+    embedding_timestamp timestamptz NOT NULL,
+    metadata jsonb NOT NULL,
+    token_count integer NOT NULL,
+    truncated boolean NOT NULL
+);
+
+-- Numbers with random low bits do not compress: trying to would only cost time.
+ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE EXTERNAL;
+
+CREATE TABLE IF NOT EXISTS {ledger} (
+    id text COLLATE "C" PRIMARY KEY,
+    event_time timestamptz NOT NULL,
+    topic text COLLATE "C" NOT NULL,
+    partition integer NOT NULL,
+    "offset" bigint NOT NULL,
+    state text NOT NULL CHECK (state IN ('live', 'deleted')),
+    content_hash bytea CHECK ((content_hash IS NULL) = (state = 'deleted')),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE OR REPLACE VIEW {vectors} AS
+SELECT
+    id, text, embedding::vector({dimension}) AS embedding, model_name, model_revision, source,
+    message_timestamp, embedding_timestamp, metadata, token_count, truncated
+FROM {table};

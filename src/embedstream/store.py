@@ -1,0 +1,259 @@
+"""The table, its ledger and its space in PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from embedstream.errors import ConfigError, Rejected, StoreUnavailable
+from embedstream.ingest import Change, Known, Written
+from embedstream.message import Delete, Version
+from embedstream.space import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from psycopg.abc import Buffer
+
+    from embedstream.settings import Settings
+
+_INCOMING_TYPES = (
+    "text", "timestamptz", "text", "int4", "int8", "text", "bytea",
+    "text", "float4[]", "text", "timestamptz", "text", "int4", "bool",
+)  # fmt: skip
+_LARGEST_DIMENSION = 4000
+_DATA_ERRORS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+)
+
+
+class Names(NamedTuple):
+    """The relations that belong to one table, each with the schema where it was given."""
+
+    table: Identifier
+    ledger: Identifier
+    space: Identifier
+    vectors: Identifier
+
+    @classmethod
+    def of(cls, table: str) -> Self:
+        """Raises ConfigError for anything but `table` or `schema.table`."""
+        *schema, name = table.split(".")
+        if len(schema) > 1 or not all([name, *schema]):
+            raise ConfigError(f"PGVECTOR_TABLE={table!r}: write table, or schema.table")
+        stem = name.removesuffix("_embeddings")
+        suffixed = (name, f"{name}_ledger", f"{name}_space", f"{stem}_vectors")
+        return cls(*(Identifier(*schema, each) for each in suffixed))
+
+
+class TableStore:
+    """Writes micro-batches (see `ingest.Store`); one connection, opened when needed and again after trouble."""
+
+    def __init__(self, settings: Settings, space: Space) -> None:
+        self._settings = settings
+        self._space = space
+        self._sql = statements(settings.pgvector_table)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self._connection = None
+
+    def look_up(self, ids: Sequence[str]) -> Mapping[str, Known]:
+        with self._connected() as connection:
+            rows = connection.execute(self._sql["look_up"], {"ids": ids}, prepare=True)
+            return {id: Known(Version(*version), hash_) for id, *version, hash_ in rows}
+
+    def write(self, changes: Sequence[Change]) -> Written:
+        """Where PostgreSQL refuses a row for its data, the others are written all the same."""
+        try:
+            with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
+                return Written(self._write(cursor, changes), {})
+        except _DATA_ERRORS as exc:
+            if len(changes) == 1:
+                return Written((), {changes[0].item.id: _refusal(exc)})
+        middle = len(changes) // 2
+        left, right = self.write(changes[:middle]), self.write(changes[middle:])
+        return Written({*left.won, *right.won}, {**left.rejected, **right.rejected})
+
+    def _write(self, cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> set[str]:
+        with cursor.copy(self._sql["copy_incoming"]) as copy:
+            copy.set_types(_INCOMING_TYPES)
+            for change in changes:
+                copy.write_row(_row(change))
+        won = {id for (id,) in cursor.execute(self._sql["claim"], prepare=True)}
+        facts = {"won": list(won), "model_name": self._space.model_name, "model_revision": self._space.model_revision}
+        for name in sorted({_statement(change) for change in changes if change.item.id in won}):
+            cursor.execute(self._sql[name], facts, prepare=True)
+        return won
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        """Yields a live connection; turns trouble of the database, but not of the data, into StoreUnavailable."""
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            yield self._connection
+        except _DATA_ERRORS:
+            raise
+        except psycopg.Error as exc:
+            self.close()
+            raise StoreUnavailable(_trouble(exc)) from exc
+
+    def _open(self) -> psycopg.Connection[Any]:
+        connection = connect(self._settings)
+        connection.adapters.register_dumper(np.ndarray, _VectorDumper)
+        connection.execute(self._sql["create_incoming"])
+        return connection
+
+
+def connect(settings: Settings) -> psycopg.Connection[Any]:
+    """An autocommitting connection in UTC; raises psycopg.OperationalError where the database is away."""
+    password = settings.pgvector_password
+    return psycopg.connect(
+        host=settings.pgvector_host,
+        port=settings.pgvector_port,
+        dbname=settings.pgvector_db,
+        user=settings.pgvector_user,
+        password=password.get_secret_value() if password else None,
+        sslmode=settings.pgvector_sslmode,
+        connect_timeout=5,
+        application_name="embedstream",
+        options="-c timezone=UTC",
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        tcp_user_timeout=30_000,
+        autocommit=True,
+    )
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
+    """A connection for one command; trouble becomes StoreUnavailable, what the operator can mend ConfigError."""
+    try:
+        with connect(settings) as connection:
+            yield connection
+    except psycopg.OperationalError as exc:
+        where = f"{settings.pgvector_host}:{settings.pgvector_port}/{settings.pgvector_db}"
+        raise StoreUnavailable(f"PostgreSQL at {where}: {_trouble(exc)}: check PGVECTOR_*") from exc
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:
+        raise ConfigError(f"PostgreSQL, as user {settings.pgvector_user}: {_trouble(exc)}") from exc
+
+
+def prepare(settings: Settings, space: Space) -> None:
+    """Create what is missing of the schema, and pin the table to `space`.
+
+    Raises ConfigError where the table is pinned to another space, or is not one of ours.
+    """
+    if space.dimension > _LARGEST_DIMENSION:
+        raise ConfigError(f"{space} has more than the {_LARGEST_DIMENSION} dimensions that pgvector can index")
+    if settings.pgvector_dimension not in (None, space.dimension):
+        raise ConfigError(f"PGVECTOR_DIMENSION={settings.pgvector_dimension}, but the service embeds with {space}")
+    with database(settings) as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
+        _check_columns(connection, settings.pgvector_table)
+        _check_space(read_space(connection, settings), space, settings)
+        connection.execute(_schema(settings.pgvector_table, space.dimension))
+        connection.execute(statements(settings.pgvector_table)["pin_space"], space)
+
+
+def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space | None:
+    """The space that the table is pinned to; None where no job was ever submitted for it."""
+    if not _columns(connection, Names.of(settings.pgvector_table).space):
+        return None
+    row = connection.execute(statements(settings.pgvector_table)["read_space"]).fetchone()
+    return Space(*row) if row else None
+
+
+def _check_columns(connection: psycopg.Connection[Any], table: str) -> None:
+    columns = _columns(connection, Names.of(table).table)
+    if columns and (columns.get("embedding") != "real[]" or "message_timestamp" not in columns):
+        raise ConfigError(f"table {table} exists, but is not one of embedstream's: set PGVECTOR_TABLE to another name")
+
+
+def _columns(connection: psycopg.Connection[Any], relation: Identifier) -> dict[str, str]:
+    """The types of a relation's columns by name; nothing where there is no such relation."""
+    query = (
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+    )
+    return dict(connection.execute(query, [relation.as_string(connection)]).fetchall())
+
+
+def _check_space(pinned: Space | None, offered: Space, settings: Settings) -> None:
+    if pinned not in (None, offered):
+        raise ConfigError(
+            f"table {settings.pgvector_table} holds vectors of {pinned}, but the service embeds with {offered}: "
+            "start the service with the table's model, or set PGVECTOR_TABLE to another table"
+        )
+
+
+def _schema(table: str, dimension: int) -> Composed:
+    names = Names.of(table)
+    check = Identifier(f"{table.rpartition('.')[2]}_dimension"[:63])
+    text = resources.files("embedstream.sql").joinpath("schema.sql").read_text(encoding="utf-8")
+    return SQL(text).format(**names._asdict(), dimension=Literal(dimension), dimension_check=check)
+
+
+def statements(table: str) -> dict[str, Composed]:
+    """The statements of sql/statements.sql by name, filled in for `table`."""
+    text = resources.files("embedstream.sql").joinpath("statements.sql").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    names = Names.of(table)._asdict()
+    return {name: SQL(body).format(**names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _statement(change: Change) -> str:
+    if isinstance(change.item, Delete):
+        return "delete"
+    return "store" if change.embedded else "keep"
+
+
+def _row(change: Change) -> tuple[object, ...]:
+    item = change.item
+    if isinstance(item, Delete):
+        return (item.id, *item.version, "deleted", *(None,) * 8)
+    head = (item.id, *item.version, "live", item.content_hash)
+    if change.embedded is None:
+        return (*head, None, None, item.source, item.timestamp, item.metadata, None, None)
+    vector, tokens, truncated = change.embedded
+    return (*head, item.text, vector, item.source, item.timestamp, item.metadata, tokens, truncated)
+
+
+class _VectorDumper(Dumper):
+    """A float32 array of shape (n,) as PostgreSQL's binary real[] (src/backend/utils/adt/arrayfuncs.c, array_send)."""
+
+    format = Format.BINARY
+    oid = psycopg.adapters.types["float4"].array_oid
+    _element = np.dtype([("length", ">i4"), ("value", ">f4")])
+
+    def dump(self, obj: np.ndarray[Any, Any]) -> Buffer:
+        header = np.array([1, 0, psycopg.adapters.types["float4"].oid, len(obj), 1], ">i4")
+        elements = np.empty(len(obj), self._element)
+        elements["length"] = 4
+        elements["value"] = obj
+        return header.tobytes() + elements.tobytes()
+
+
+def _refusal(exc: psycopg.Error) -> Rejected:
+    return Rejected("store", f"sqlstate_{exc.sqlstate}", f"PostgreSQL refuses the row ({type(exc).__name__})")
+
+
+def _trouble(exc: psycopg.Error) -> str:
+    """One line without document text: the server quotes values only in the detail, which is left out."""
+    message = exc.diag.message_primary or str(exc).strip().splitlines()[-1:] or [type(exc).__name__]
+    return message if isinstance(message, str) else message[0]
