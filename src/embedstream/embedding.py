@@ -15,6 +15,7 @@ import numpy as np
 
 from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamError, Rejected
 from embedstream.ingest import Embedded
+from embedstream.retry import Patience
 from embedstream.space import Space
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from embedstream.retry import Patience
     from embedstream.settings import Settings
 
 _ACQUIT_AFTER = 3
@@ -66,6 +66,12 @@ class EmbeddingClient:
         chunks = [by_length[start : start + self._batch] for start in range(0, len(texts), self._batch)]
         futures = {self._threads.submit(self._embed_chunk, [texts[p] for p in chunk]): chunk for chunk in chunks}
         return _as_they_come(futures)
+
+    def embed_now(self, text: str) -> Embedded | Rejected:
+        try:
+            return self._refusing([text])[0]
+        except _Failed as exc:
+            raise EmbeddingUnavailable(f"the embedding service fails: {exc}") from exc
 
     def _embed_chunk(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
         return self._patience(lambda: self._divide(texts))
@@ -152,6 +158,12 @@ class _Refused(EmbedstreamError):
         super().__init__(str(error))
         self.index = index
         self.error = error
+
+
+def embed_one(settings: Settings, space: Space, text: str) -> Embedded | Rejected:
+    """Embed one text now; raises EmbeddingUnavailable where the service cannot, without waiting for it."""
+    with EmbeddingClient(settings, space, Patience()) as client:
+        return client.embed_now(text)
 
 
 def read_space(settings: Settings, transport: httpx.BaseTransport | None = None) -> Space:

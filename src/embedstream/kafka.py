@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
@@ -11,7 +12,9 @@ from confluent_kafka.cimpl import NewTopic
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from confluent_kafka import Message
 
     from embedstream.settings import Settings
 
@@ -189,3 +192,29 @@ def _enqueue(producer: Producer, topic: str, record: Outgoing, failures: list[Ka
         except KafkaException as exc:
             failures.append(exc.args[0])
             return
+
+
+@contextmanager
+def tail(settings: Settings, topic: str) -> Iterator[Callable[[float], Iterator[Message]]]:
+    """Records that reach a topic from now on: call what is yielded with the seconds to wait for each of them."""
+    with Consumer(
+        {**client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False}
+    ) as consumer:
+        found = _broker(settings, lambda: consumer.list_topics(topic, timeout=TIMEOUT)).topics[topic]
+        partitions = [TopicPartition(topic, number) for number in found.partitions]
+        for partition in partitions:
+            partition.offset = _watermarks(settings, consumer, partition)[1]
+        consumer.assign(partitions)
+
+        def records(timeout: float) -> Iterator[Message]:
+            while (message := consumer.poll(timeout)) is not None:
+                if message.error() is None:
+                    yield message
+
+        yield records
+
+
+def headers_of(message: Message) -> dict[str, bytes | None]:
+    """A record's headers; of a name that stands there twice, the last."""
+    headers: Any = message.headers()
+    return dict(headers or [])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 from embedstream.errors import Rejected
 
 MAX_ID_BYTES = 512
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = str.maketrans({0: _REPLACEMENT} | dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT))
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -101,7 +102,7 @@ def _reject(code: str, reason: str) -> NoReturn:
 
 def _parse(value: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(value.decode(), parse_constant=_reject_constant)
+        body = _DECODER.decode(value.decode())
     except UnicodeDecodeError as exc:
         raise Rejected("decode", "not_utf8", f"the value is not UTF-8 (byte {exc.start})") from None
     except json.JSONDecodeError as exc:
@@ -115,6 +116,9 @@ def _parse(value: bytes) -> dict[str, Any]:
 
 def _reject_constant(name: str) -> NoReturn:
     _reject("not_json", f"the value is not JSON ({name} is no JSON number)")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 def _text(body: dict[str, Any], max_bytes: int) -> tuple[str, bool]:
@@ -258,7 +262,7 @@ def _metadata(given: object, *, sanitized: bool) -> str:
         metadata, replaced = _sanitize_tree(given or {})
         if replaced or sanitized:
             metadata["sanitized"] = True
-        return json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(metadata)
     except (RecursionError, ValueError):
         raise Rejected(
             "decode", "bad_metadata", "the metadata nests too deep, or has a number that is too large"

@@ -1,0 +1,5 @@
+"""`python -m embedstream` is the command `embedstream`."""
+
+from embedstream.cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""The command line: parses, builds, calls.
+
+Imports of what a command needs stand inside it: `embedstream version` must not load Kafka's client.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import embedstream
+from embedstream.display import as_json, console, first_line, progress, table
+from embedstream.errors import EmbedstreamError
+from embedstream.local.commands import app as local_app
+from embedstream.settings import load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Streaming text embeddings from Kafka to PostgreSQL/pgvector. "
+    "Settings are environment variables: see the Configuration table of the README.",
+)
+app.add_typer(local_app, name="local")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
+
+
+@app.command()
+def version(json: AsJson = False) -> None:
+    """Print the version.
+
+    Example: embedstream version
+    """
+    print(as_json({"version": embedstream.__version__}) if json else embedstream.__version__)
+
+
+@app.command()
+def demo(
+    dir: Dir = Path(".embedstream"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Send only so many docstrings.")] = None,
+) -> None:
+    """Start the embedded stack unless it runs, and show the pipeline at work on the standard library's docstrings.
+
+    Example: embedstream demo
+    """
+    from embedstream import demo
+    from embedstream.local.stack import ensure_up
+
+    settings = ensure_up(dir)
+    demo.run(settings, limit)
+    demo.show_next_steps(dir, settings)
+
+
+@app.command()
+def submit(
+    replace: Annotated[bool, typer.Option(help="Stop the job that runs with a savepoint, and start it anew.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait until every task of the job runs.")] = 120.0,
+) -> None:
+    """Create topics and table where they are missing, and start the job unless it runs already.
+
+    Example: embedstream submit --replace
+    """
+    from embedstream.submit import submit
+
+    submit(load_settings(), lambda line: print(line, flush=True), replace=replace, timeout=timeout)
+
+
+@app.command()
+def service() -> None:
+    """Run the embedding service until it gets SIGTERM or Ctrl-C.
+
+    Example: EMBEDDING_PORT=5000 embedstream service
+    """
+    from embedstream.service.server import serve
+
+    serve(load_settings())
+
+
+@app.command()
+def send(
+    file: Annotated[
+        typer.FileBinaryRead | None, typer.Argument(help="JSON lines, a message each (left out: stdin).")
+    ] = None,
+    key_field: Annotated[str, typer.Option(help="Field whose value becomes the record's key.")] = "id",
+    delete: Annotated[list[str] | None, typer.Option(help="Send the delete of this id instead (repeatable).")] = None,
+    json: AsJson = False,
+) -> None:
+    """Send messages, or deletes, to the input topic.
+
+    Example: echo '{"id": "msg-1", "text": "hello"}' | embedstream send
+    """
+    from embedstream import kafka
+    from embedstream.send import deletes, records_of_lines
+
+    settings = load_settings()
+    records = deletes(delete) if delete else records_of_lines(file or sys.stdin.buffer, key_field)
+    with progress("sending") as update:
+        sent = kafka.produce(settings, settings.kafka_input_topic, records, update)
+    facts = {"topic": settings.kafka_input_topic, "sent": sent}
+    print(as_json(facts) if json else f"{sent} sent to topic {settings.kafka_input_topic}")
+
+
+@app.command()
+def search(
+    words: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    count: Annotated[int, typer.Option("-k", "--count", min=1, help="Rows to print.")] = 10,
+    where: Annotated[list[str] | None, typer.Option(help="Metadata filter: key=value or a JSON object.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Find the rows that are nearest in meaning.
+
+    Example: embedstream search "parse a date from a string" -k 5 --where kind=function
+    """
+    from embedstream.search import parse_where, search
+
+    hits = search(load_settings(), words, count, parse_where(where or ()))
+    if json:
+        print(as_json([hit._asdict() for hit in hits]))
+    else:
+        rows = [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]
+        console.print(table(["similarity", "id", "text"], rows))
+
+
+@app.command()
+def status(json: AsJson = False) -> None:
+    """Print how far the pipeline is: messages, lag, rows, dead letters, rate.
+
+    Example: embedstream status --json
+    """
+    from embedstream.status import read_status
+
+    found = read_status(load_settings())
+    print(as_json(found) if json else found)
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line on standard error and exit code 2."""
+    try:
+        app()
+    except EmbedstreamError as exc:
+        print(f"embedstream: {exc}", file=sys.stderr)
+        sys.exit(2)

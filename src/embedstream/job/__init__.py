@@ -1,0 +1,1 @@
+"""The Flink job; the only package that imports pyflink."""

@@ -1,0 +1,54 @@
+"""What `flink run` executes: builds the job from the environment and hands it to the cluster."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from pyflink.table import EnvironmentSettings, TableEnvironment
+from pyflink.table.udf import udf
+
+from embedstream.job import tables
+from embedstream.job.function import RESULT, IngestFunction
+from embedstream.settings import load_settings
+
+if TYPE_CHECKING:
+    from embedstream.settings import Settings
+
+
+def options(settings: Settings) -> dict[str, str]:
+    """Flink's configuration of the job.
+
+    A call may wait for an outage of any length, and meanwhile no checkpoint can complete; none of those that
+    expire may fail the job.
+    """
+    return {
+        "pipeline.name": settings.flink_job_name,
+        "parallelism.default": str(settings.flink_parallelism),
+        "execution.checkpointing.interval": f"{settings.flink_checkpoint_interval_ms} ms",
+        "execution.checkpointing.tolerable-failed-checkpoints": str(2**31 - 1),
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "1 s",
+        "restart-strategy.exponential-delay.max-backoff": "30 s",
+        "table.local-time-zone": "UTC",
+        "python.executable": sys.executable,
+        "python.client.executable": sys.executable,
+        "python.fn-execution.bundle.size": "512",
+        "python.fn-execution.arrow.batch.size": "512",
+        "python.fn-execution.bundle.time": "100",
+    }
+
+
+def main() -> None:
+    settings = load_settings()
+    environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+    for name, value in options(settings).items():
+        environment.get_config().set(name, value)
+    ingest = udf(IngestFunction(settings), result_type=RESULT, func_type="pandas")
+    environment.create_temporary_system_function("ingest", ingest)
+    for statement in (tables.source(settings), tables.dead_letters(settings), tables.INGEST, tables.insert(settings)):
+        environment.execute_sql(statement)
+
+
+if __name__ == "__main__":
+    main()

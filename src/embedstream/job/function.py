@@ -1,0 +1,102 @@
+"""The adapter between Flink and `ingest`: one vectorized function, called once per micro-batch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import psutil
+from pyflink.table import DataTypes
+from pyflink.table.udf import FunctionContext, ScalarFunction
+
+from embedstream import embedding, store
+from embedstream.embedding import EmbeddingClient
+from embedstream.ingest import Ingest, Outcome
+from embedstream.message import Record, Rules
+from embedstream.retry import Patience
+from embedstream.settings import worker_settings
+
+if TYPE_CHECKING:
+    from embedstream.settings import Settings
+    from embedstream.space import Space
+
+RESULT = DataTypes.ROW([DataTypes.FIELD(name, DataTypes.STRING()) for name in ("kind", "stage", "error", "reason")])
+_KINDS = ("stored", "deleted", "unchanged", "superseded", "rejected")
+
+
+class IngestFunction(ScalarFunction):
+    """Rows of `RESULT`, one for each record; stage, error and reason only where a record was rejected.
+
+    The world is first asked for in the first call, where Patience waits out its trouble, not in `open`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._submitted = settings
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def open(self, function_context: FunctionContext) -> None:
+        self._settings = worker_settings(self._submitted)
+        logging.getLogger("embedstream").setLevel(self._settings.log_level)
+        _end_with_task_manager()
+        self._ingest: Ingest | None = None
+        self._patience = Patience()
+        group = function_context.get_metric_group()
+        self._counters = {kind: group.counter(kind) for kind in _KINDS}
+        group.gauge("waiting_seconds", lambda: int(self._patience.seconds_waited()))
+        group.gauge("retries", lambda: self._patience.retries)
+
+    def eval(self, *columns: pd.Series[Any]) -> pd.DataFrame:
+        key, value, topic, partition, offset, timestamp = columns
+        milliseconds = timestamp.astype("datetime64[ms]").astype("int64")
+        records = [Record(*fields) for fields in zip(key, value, topic, partition, offset, milliseconds, strict=True)]
+        if self._ingest is None:
+            self._ingest = self._build()
+        outcomes = self._ingest(records)
+        for kind, number in Counter(outcome.kind for outcome in outcomes).items():
+            self._counters[kind].inc(number)
+        return pd.DataFrame([_row(outcome) for outcome in outcomes], columns=RESULT.field_names(), dtype=object)
+
+    def _build(self) -> Ingest:
+        settings = self._settings
+        space = self._patience(lambda: _space(settings))
+        return Ingest(
+            EmbeddingClient(settings, space, self._patience),
+            store.TableStore(settings, space),
+            Rules(space.model_name, settings.max_text_bytes),
+            self._patience,
+        )
+
+
+def _space(settings: Settings) -> Space:
+    """The space that the table is pinned to; a TaskManager may have been given another table than the submitter's."""
+    with store.database(settings) as connection:
+        pinned = store.read_space(connection, settings)
+    if pinned is None:
+        pinned = embedding.read_space(settings)
+        store.prepare(settings, pinned)
+    return pinned
+
+
+def _row(outcome: Outcome) -> tuple[str | None, ...]:
+    error = outcome.error
+    return (outcome.kind, error.stage, error.code, error.reason) if error else (outcome.kind, None, None, None)
+
+
+def _end_with_task_manager() -> None:
+    """End this process when its TaskManager is gone: it would go on for ever, perhaps in an open transaction."""
+    java = next((process for process in psutil.Process().parents() if "java" in process.name()), None)
+    if java:
+        threading.Thread(target=_watch, args=(java,), name="watchdog", daemon=True).start()
+
+
+def _watch(task_manager: psutil.Process) -> None:
+    while task_manager.is_running() and task_manager.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(1.0)
+    os._exit(1)

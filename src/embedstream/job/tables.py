@@ -1,0 +1,126 @@
+"""The job as SQL: a Kafka source, a Kafka sink for dead letters, and the statement between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedstream.kafka import LARGEST_DEAD_LETTER
+
+if TYPE_CHECKING:
+    from embedstream.settings import Settings
+
+_SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
+_LOGIN_MODULES = {
+    "PLAIN": f"{_SHADED}.security.plain.PlainLoginModule",
+    "SCRAM-SHA-256": f"{_SHADED}.security.scram.ScramLoginModule",
+    "SCRAM-SHA-512": f"{_SHADED}.security.scram.ScramLoginModule",
+}
+
+INGEST = """
+CREATE TEMPORARY VIEW outcomes AS
+SELECT *, ingest(k, v, topic, `partition`, `offset`, CAST(ts AS TIMESTAMP(3))) AS outcome FROM messages
+"""
+
+
+def source(settings: Settings) -> str:
+    """Raw records with their coordinates, from the group's committed offsets, else from the first record on."""
+    options = {
+        "topic": settings.kafka_input_topic,
+        "properties.group.id": settings.kafka_group_id,
+        "properties.auto.offset.reset": "earliest",
+        "scan.startup.mode": "group-offsets",
+        "scan.topic-partition-discovery.interval": "30 s",
+        **_both(settings),
+    }
+    return f"""
+        CREATE TEMPORARY TABLE messages (
+            k BYTES, v BYTES,
+            topic STRING NOT NULL METADATA VIRTUAL,
+            `partition` INT NOT NULL METADATA VIRTUAL,
+            `offset` BIGINT NOT NULL METADATA VIRTUAL,
+            ts TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL,
+            headers MAP<STRING NOT NULL, BYTES> METADATA VIRTUAL
+        ) WITH ({_rendered(options)})
+    """
+
+
+def dead_letters(settings: Settings) -> str:
+    """The sink keeps key, value and headers as they came; a null value stays null."""
+    options = {
+        "topic": settings.kafka_dead_letter_topic,
+        "sink.delivery-guarantee": "at-least-once",
+        "properties.max.request.size": str(LARGEST_DEAD_LETTER),
+        "properties.compression.type": "lz4",
+        **_both(settings),
+    }
+    return f"""
+        CREATE TEMPORARY TABLE dead_letters (k BYTES, v BYTES, headers MAP<STRING NOT NULL, BYTES> METADATA)
+        WITH ({_rendered(options)})
+    """
+
+
+def insert(settings: Settings) -> str:
+    """What was rejected goes to the dead letters, with the headers that say where it came from and why."""
+    headers = {
+        "topic": "topic",
+        "partition": "CAST(`partition` AS STRING)",
+        "offset": "CAST(`offset` AS STRING)",
+        "timestamp": _iso("ts"),
+        "stage": "outcome.stage",
+        "error": "outcome.error",
+        "reason": "outcome.reason",
+        "job": quoted(settings.flink_job_name),
+        "at": _iso("CURRENT_TIMESTAMP"),
+    }
+    pairs = ", ".join(f"'dlq.{name}', ENCODE({value}, 'UTF-8')" for name, value in headers.items())
+    return f"""
+        INSERT INTO dead_letters
+        SELECT k, v, MAP_UNION(headers, MAP[{pairs}]) FROM outcomes WHERE outcome.error IS NOT NULL
+    """  # noqa: S608
+
+
+def quoted(text: str) -> str:
+    """An SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _iso(moment: str) -> str:
+    return f"DATE_FORMAT({moment}, 'yyyy-MM-dd''T''HH:mm:ss.SSS''Z''')"
+
+
+def _rendered(options: dict[str, str]) -> str:
+    return ", ".join(f"{quoted(name)} = {quoted(value)}" for name, value in options.items())
+
+
+def _both(settings: Settings) -> dict[str, str]:
+    return {
+        "connector": "kafka",
+        "properties.bootstrap.servers": settings.kafka_bootstrap_servers,
+        "key.format": "raw",
+        "key.fields": "k",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        **_security(settings),
+    }
+
+
+def _security(settings: Settings) -> dict[str, str]:
+    """The options for TLS and SASL.
+
+    The web UI shows these to everybody, so user and password are references that Kafka's EnvVarConfigProvider
+    resolves in the JobManager's and the TaskManagers' own environment.
+    """
+    options: dict[str, str] = {}
+    if settings.kafka_security_protocol != "PLAINTEXT":
+        options["security.protocol"] = settings.kafka_security_protocol
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "config.providers": "env",
+            "config.providers.env.class": f"{_SHADED}.config.provider.EnvVarConfigProvider",
+            "sasl.jaas.config": f"{_LOGIN_MODULES[settings.kafka_sasl_mechanism]} required "
+            'username="${env:KAFKA_SASL_USERNAME}" password="${env:KAFKA_SASL_PASSWORD}";',
+        }
+    if settings.kafka_ssl_ca_location:
+        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(settings.kafka_ssl_ca_location)}
+    return {f"properties.{name}": value for name, value in options.items()}

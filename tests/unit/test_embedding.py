@@ -1,0 +1,176 @@
+import base64
+import json
+import math
+
+import httpx
+import numpy as np
+import pytest
+
+from embedstream import embedding
+from embedstream.embedding import EmbeddingClient
+from embedstream.errors import ConfigError, EmbeddingUnavailable, Rejected
+from embedstream.retry import Patience
+from embedstream.settings import load_settings
+from embedstream.space import Space
+
+SPACE = Space("org/model", "r1", 3, normalised=True, max_tokens=256)
+
+
+class Service:
+    """The service's contract, with failures on demand; counts the requests it gets."""
+
+    def __init__(self, poison=(), refused=(), answers=()):
+        self.poison = poison
+        self.refused = refused
+        self.answers = list(answers)
+        self.requests = []
+
+    def __call__(self, request):
+        texts = json.loads(request.content)["texts"]
+        self.requests.append(texts)
+        if self.answers:
+            answer = self.answers.pop(0)
+            if answer is not None:
+                return answer() if callable(answer) else answer
+        for index, text in enumerate(texts):
+            if text in self.refused:
+                error = {"code": "text_blank", "message": "the text is blank", "index": index}
+                return httpx.Response(422, json={"error": error})
+        if any(text in self.poison for text in texts):
+            return httpx.Response(500, json={"error": {"code": "internal", "message": "x", "index": None}})
+        return httpx.Response(200, json=body(texts))
+
+
+def body(texts, **changes):
+    rows = np.array([vector(text) for text in texts], "<f4").reshape(len(texts), 3)
+    return {
+        "model_name": "org/model", "model_revision": "r1", "embedding_dimension": 3,
+        "embeddings": base64.b64encode(rows.tobytes()).decode(),
+        "token_counts": [len(text) for text in texts], "truncated": [False] * len(texts), **changes,
+    }  # fmt: skip
+
+
+def vector(text):
+    return [len(text), sum(map(ord, text)), 1.0]
+
+
+def embed(service, texts, batch=64, waits=None):
+    settings = load_settings(embedding_batch_texts=batch)
+    patience = Patience(sleep=waits.append if waits is not None else lambda _: None)
+    with EmbeddingClient(settings, SPACE, patience, httpx.MockTransport(service)) as client:
+        results = dict(one for chunk in client.embed(texts) for one in chunk)
+    assert sorted(results) == list(range(len(texts)))
+    return [results[position] for position in range(len(texts))]
+
+
+def test_each_text_gets_its_own_vector_whatever_the_chunks():
+    texts = ["x" * (n * 7 % 23 + 1) + str(n) for n in range(50)]
+    service = Service()
+    for text, result in zip(texts, embed(service, texts, batch=8), strict=True):
+        assert result.vector.tolist() == np.array(vector(text), np.float32).tolist()
+        assert (result.token_count, result.truncated) == (len(text), False)
+    assert [len(request) for request in service.requests].count(8) == 6
+
+
+def test_no_texts_no_request():
+    service = Service()
+    assert embed(service, []) == []
+    assert service.requests == []
+
+
+def test_a_refused_text_costs_only_itself():
+    results = embed(Service(refused=["b", "d"]), ["a", "b", "c", "d", "e"])
+    assert [isinstance(result, Rejected) for result in results] == [False, True, False, True, False]
+    assert (results[1].stage, results[1].code) == ("embed", "text_blank")
+
+
+@pytest.mark.parametrize("guilty", [0, 31, 63])
+def test_one_poison_in_64_is_found_with_2_log2_n_extra_calls(guilty):
+    texts = [f"text {n:02}" for n in range(64)]
+    service = Service(poison=[texts[guilty]])
+    results = embed(service, texts)
+    assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [guilty]
+    assert results[guilty].code == "service_failed"
+    assert len(service.requests) - 1 <= 2 * math.log2(64)
+
+
+def test_two_poisons_are_both_found():
+    texts = [f"text {n:02}" for n in range(32)]
+    results = embed(Service(poison=[texts[3], texts[20]]), texts)
+    assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [3, 20]
+
+
+def test_a_lone_text_is_poison_only_if_the_service_answers_for_another():
+    assert isinstance(embed(Service(poison=["a"]), ["a"])[0], Rejected)
+    internal = httpx.Response(500, json={})
+    results = embed(Service(answers=[internal, internal, internal, internal]), ["a"])
+    assert not isinstance(results[0], Rejected)
+
+
+TROUBLE = {
+    "busy": httpx.Response(429, headers={"Retry-After": "7"}, json={"error": {"code": "queue_full"}}),
+    "draining": httpx.Response(503),
+    "unauthorized": httpx.Response(401),
+    "not found": httpx.Response(404),
+    "garbage": httpx.Response(200, content=b"<html>"),
+    "too few vectors": httpx.Response(200, json=body([])),
+    "not finite": httpx.Response(200, json=body(["a", "b"], embeddings=base64.b64encode(b"\xff" * 24).decode())),
+    "another model": httpx.Response(200, json=body(["a", "b"], model_revision="r2")),
+    "internal": httpx.Response(500),
+}
+
+
+@pytest.mark.parametrize("answer", TROUBLE.values(), ids=TROUBLE)
+def test_trouble_of_the_service_is_waited_out_and_charged_to_no_text(answer):
+    waits = []
+    results = embed(Service(answers=[answer] * 4), ["a", "bb"], waits=waits)
+    assert not any(isinstance(result, Rejected) for result in results)
+    assert waits
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError, httpx.ReadTimeout, httpx.ConnectTimeout, httpx.RemoteProtocolError]
+)
+def test_broken_connections_are_waited_out(error):
+    def fail():
+        raise error("x")
+
+    results = embed(Service(answers=[fail] * 5), ["a", "bb"])
+    assert not any(isinstance(result, Rejected) for result in results)
+
+
+def test_retry_after_is_honoured_with_jitter():
+    waits = []
+    embed(Service(answers=[TROUBLE["busy"]]), ["a"], waits=waits)
+    assert len(waits) == 1
+    assert 7 <= waits[0] <= 10.5
+
+
+def test_the_client_waits_for_a_service_with_another_model_and_says_what_to_do():
+    transport = httpx.MockTransport(Service(answers=[TROUBLE["another model"]]))
+    with (
+        EmbeddingClient(load_settings(), SPACE, Patience(), transport) as client,
+        pytest.raises(EmbeddingUnavailable, match="use another PGVECTOR_TABLE"),
+    ):
+        client.embed_now("ab")
+
+
+def space_of(response):
+    return embedding.read_space(load_settings(), httpx.MockTransport(lambda _: response))
+
+
+def test_the_space_of_the_service():
+    facts = {
+        "model_name": "org/model", "model_revision": "r1", "embedding_dimension": 3, "normalised": True,
+        "max_tokens": 256,
+    }  # fmt: skip
+    assert space_of(httpx.Response(200, json=facts)) == SPACE
+    with pytest.raises(EmbeddingUnavailable, match="not ready"):
+        space_of(httpx.Response(503, json=facts))
+    with pytest.raises(ConfigError, match="set EMBEDDING_SERVICE_URL"):
+        space_of(httpx.Response(200, json={}))
+
+
+def test_nobody_at_the_service_s_address():
+    with pytest.raises(EmbeddingUnavailable, match="start it, or set EMBEDDING_SERVICE_URL"):
+        embedding.read_space(load_settings(embedding_service_url="http://127.0.0.1:1"))

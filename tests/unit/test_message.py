@@ -1,0 +1,212 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedstream.errors import Rejected
+from embedstream.message import Delete, Message, Record, Rules, Version, content_hash, decode
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+RULES = Rules(MODEL, 100)
+NOW_MS = 1_764_000_000_123
+NOW = datetime(2025, 11, 24, 16, 0, 0, 123_000, UTC)
+
+
+def record(value, key=None, timestamp=NOW_MS):
+    raw = value if isinstance(value, bytes | None) else json.dumps(value).encode()
+    return Record(key, raw, "text-messages", 2, 7, timestamp)
+
+
+def message(value, **options) -> Message:
+    decoded = decode(record(value, **options), RULES)
+    assert isinstance(decoded, Message)
+    return decoded
+
+
+def test_a_message_with_everything():
+    decoded = message(
+        {
+            "id": "a", "text": "hello", "timestamp": "2025-11-24T17:00:00+02:00", "model": "all-MiniLM-L6-v2",
+            "metadata": {"n": 1}, "source": "web", "unknown": [1],
+        }
+    )  # fmt: skip
+    said = datetime(2025, 11, 24, 15, 0, tzinfo=UTC)
+    version = Version(said, "text-messages", 2, 7)
+    assert decoded == Message("a", version, "hello", content_hash("hello"), said, "web", '{"n":1}')
+
+
+def test_a_null_value_with_a_key_is_a_delete():
+    assert decode(record(None, key=b"a"), RULES) == Delete("a", Version(NOW, "text-messages", 2, 7))
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "id"),
+    [
+        ({"id": "é"}, b"k", "é"),
+        ({"id": 7}, b"k", "7"),
+        ({"id": -0.5}, b"k", "-0.5"),
+        ({}, "ключ".encode(), "ключ"),
+        ({"id": None}, b"k", "k"),
+        ({}, None, "text-messages-2-7"),
+    ],
+)
+def test_where_the_id_comes_from(value, key, id):
+    assert message({"text": "x", **value}, key=key).id == id
+
+
+@pytest.mark.parametrize("number", ["12345678901234567890123", "1e2", "1.50", "0.1000000000000000055511"])
+def test_a_number_as_id_stays_as_it_was_written(number):
+    assert message(b'{"text":"x","id":%s}' % number.encode()).id == number
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("2025-11-24T16:00:00Z", NOW.replace(microsecond=0)),
+        (1_764_000_000, NOW.replace(microsecond=0)),
+        (1_764_000_000.5, NOW.replace(microsecond=500_000)),
+        (NOW_MS, NOW),
+        (-1, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (None, NOW),
+    ],
+)
+def test_forms_of_the_timestamp(given, expected):
+    assert message({"text": "x", "timestamp": given}).timestamp == expected
+
+
+def test_a_producer_with_a_fast_clock_does_not_get_a_version_from_the_future():
+    decoded = message({"text": "x", "timestamp": (NOW + timedelta(days=3650)).isoformat()})
+    assert decoded.version.event_time == NOW
+    assert decoded.timestamp == NOW + timedelta(days=3650)
+
+
+def test_a_record_without_a_timestamp():
+    assert message({"text": "x", "timestamp": 10}, timestamp=-1).version.event_time == datetime.fromtimestamp(10, UTC)
+    assert message({"text": "x"}, timestamp=-1).version.event_time == datetime.fromtimestamp(0, UTC)
+
+
+def test_what_postgresql_cannot_store_is_replaced_and_noted():
+    decoded = message(b'{"text":"a\\u0000b\\ud800","source":"\\udfff","metadata":{"k\\u0000":["\\ud9ab",{"x":1}]}}')
+    assert decoded.text == "a\ufffdb\ufffd"
+    assert decoded.source == "\ufffd"
+    assert json.loads(decoded.metadata) == {"k\ufffd": ["\ufffd", {"x": 1}], "sanitized": True}
+
+
+def test_a_pair_of_surrogates_is_one_character():
+    decoded = message(b'{"text":"\\ud83d\\ude00"}')
+    assert (decoded.text, decoded.metadata) == ("\N{GRINNING FACE}", "{}")
+
+
+def test_of_duplicate_keys_the_last_wins():
+    assert message(b'{"text":"a","text":"b"}').text == "b"
+
+
+REJECTED = [
+    (b"\xff\xfe", "not_utf8"),
+    (b'{"text": "caf\xe9"}', "not_utf8"),
+    (b"", "not_json"),
+    (b"hello", "not_json"),
+    (b'{"text": "x"', "not_json"),
+    (b'{"text": "x"} x', "not_json"),
+    (b"\xef\xbb\xbf{}", "not_json"),
+    (b'{"text": NaN}', "not_json"),
+    (b'{"text": "a\nb"}', "not_json"),
+    (b"[" * 100_000, "not_json"),
+    (b'{"text":"x","metadata":{"n":%s}}' % (b"9" * 5000), "not_json"),
+    ([1], "not_an_object"),
+    ("text", "not_an_object"),
+    (b"null", "not_an_object"),
+    ({}, "text_missing"),
+    ({"text": None}, "text_missing"),
+    ({"text": 1}, "text_not_a_string"),
+    ({"text": ["a"]}, "text_not_a_string"),
+    ({"text": ""}, "text_blank"),
+    ({"text": " \t\n\u00a0"}, "text_blank"),
+    ({"text": "x" * 101}, "text_too_large"),
+    ({"text": "é" * 51}, "text_too_large"),
+    ({"text": "x", "id": ""}, "bad_id"),
+    ({"text": "x", "id": "i" * 513}, "bad_id"),
+    ({"text": "x", "id": "a\0"}, "bad_id"),
+    ({"text": "x", "id": "\ud800"}, "bad_id"),
+    ({"text": "x", "id": True}, "bad_id"),
+    ({"text": "x", "id": []}, "bad_id"),
+    ({"text": "x", "timestamp": "yesterday"}, "bad_timestamp"),
+    ({"text": "x", "timestamp": "2025-11-24T16:00:00"}, "bad_timestamp"),
+    ({"text": "x", "timestamp": "0001-01-01T00:00:00+23:00"}, "bad_timestamp"),
+    ({"text": "x", "timestamp": True}, "bad_timestamp"),
+    ({"text": "x", "timestamp": {}}, "bad_timestamp"),
+    ({"text": "x", "timestamp": 1e300}, "bad_timestamp"),
+    (b'{"text":"x","timestamp":1e999}', "bad_timestamp"),
+    ({"text": "x", "timestamp": 10**400}, "bad_timestamp"),
+    ({"text": "x", "model": 1}, "bad_model"),
+    ({"text": "x", "model": "BAAI/bge-small-en-v1.5"}, "other_model"),
+    ({"text": "x", "metadata": []}, "bad_metadata"),
+    ({"text": "x", "metadata": "{}"}, "bad_metadata"),
+    (b'{"text":"x","metadata":{"n":1e999}}', "bad_metadata"),
+    ({"text": "x", "source": 1}, "bad_source"),
+]
+
+
+@pytest.mark.parametrize(("value", "code"), REJECTED, ids=lambda part: repr(part)[:30])
+def test_what_is_rejected(value, code):
+    with pytest.raises(Rejected) as caught:
+        decode(record(value), RULES)
+    assert (caught.value.stage, caught.value.code) == ("decode", code)
+
+
+@pytest.mark.parametrize(("key", "code"), [(None, "delete_without_key"), (b"", "bad_id"), (b"\xff", "bad_id")])
+def test_deletes_that_are_rejected(key, code):
+    with pytest.raises(Rejected) as caught:
+        decode(record(None, key=key), RULES)
+    assert caught.value.code == code
+
+
+def test_a_key_that_is_no_text_does_not_matter_where_the_message_has_an_id():
+    assert message({"text": "x", "id": "a"}, key=b"\xff").id == "a"
+
+
+def test_reasons_quote_no_text():
+    secret = "the-secret-text"
+    for value in (
+        f'{{"text": "{secret}',
+        f'{{"text": "x", "timestamp": "{secret}"}}',
+        f'{{"text":"x","model":"{secret}"}}',
+    ):
+        with pytest.raises(Rejected) as caught:
+            decode(record(value.encode()), RULES)
+        assert secret not in str(caught.value)
+
+
+@given(st.binary(max_size=200), st.none() | st.binary(max_size=20), st.integers(-1, 2**63 - 1))
+def test_any_bytes_are_decoded_or_rejected(value, key, timestamp):
+    try:
+        decoded = decode(record(value, key=key, timestamp=timestamp), RULES)
+    except Rejected:
+        return
+    assert decoded.id
+
+
+TEXT = st.text(st.sampled_from('ab \0\ud800\udfffé\U0001f600\\"\n'), max_size=10)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"text": TEXT}, optional={"id": JSON, "timestamp": JSON, "model": JSON, "metadata": JSON, "source": JSON}
+    )
+)
+def test_any_json_is_decoded_to_what_postgresql_can_store_or_rejected(value):
+    try:
+        decoded = message(json.dumps(value).encode())
+    except Rejected:
+        return
+    for text in (decoded.id, decoded.text, decoded.metadata, decoded.source or ""):
+        assert "\0" not in text
+        text.encode()
+    assert isinstance(json.loads(decoded.metadata), dict)

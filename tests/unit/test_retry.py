@@ -1,0 +1,53 @@
+import pytest
+
+from embedstream.errors import RetryLater
+from embedstream.retry import LONGEST_DELAY, Patience
+
+
+def failing(times, retry_after=None):
+    left = [times]
+
+    def call():
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RetryLater("away", retry_after)
+        return "done"
+
+    return call
+
+
+def test_delays_grow_to_their_bound_with_jitter():
+    waits = []
+    assert Patience(sleep=waits.append)(failing(20)) == "done"
+    assert waits[0] <= 0.2
+    assert all(LONGEST_DELAY / 2 <= wait <= LONGEST_DELAY for wait in waits[8:])
+    assert len(set(waits)) == 20
+
+
+def test_other_errors_pass():
+    with pytest.raises(ZeroDivisionError):
+        Patience()(lambda: 1 // 0)
+
+
+def test_a_wait_is_visible_while_it_lasts():
+    seen = []
+    patience = Patience(sleep=lambda _: seen.append(patience.seconds_waited()))
+    patience(failing(3))
+    assert seen[0] > 0
+    assert seen == sorted(seen)
+    assert patience.seconds_waited() == 0
+    assert patience.retries == 3
+
+
+def test_a_long_wait_is_logged_once_a_minute_and_when_it_ends(caplog, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def sleep(seconds):
+        clock[0] += seconds
+
+    with caplog.at_level("INFO", "embedstream.retry"):
+        Patience(sleep)(failing(50, retry_after=10))
+    actions = [record.action for record in caplog.records]
+    assert actions[-1] == "resumed"
+    assert 6 <= actions.count("waiting") <= 13

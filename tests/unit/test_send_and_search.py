@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from embedstream.corpus import docstrings
+from embedstream.errors import ConfigError
+from embedstream.search import parse_where
+from embedstream.send import deletes, records_of_lines
+
+
+def test_a_line_becomes_a_record_as_it_stands():
+    lines = [b'{"id": "a",  "text": "x"}\n', b"\n", b'{"id": 7, "text": "y"}', b'{"text": "z"}']
+    records = list(records_of_lines(lines, "id"))
+    assert [(record.key, record.value) for record in records] == [
+        (b"a", b'{"id": "a",  "text": "x"}'),
+        (b"7", b'{"id": 7, "text": "y"}'),
+        (None, b'{"text": "z"}'),
+    ]
+
+
+def test_another_field_as_key():
+    (record,) = records_of_lines([b'{"id": "a", "user": "u", "text": "x"}'], "user")
+    assert record.key == b"u"
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b'"text"', b"\xff"])
+def test_a_line_that_is_no_object_is_named(line):
+    records = records_of_lines([b'{"text": "x"}', line], "id")
+    next(records)
+    with pytest.raises(ConfigError, match="line 2 is no"):
+        next(records)
+
+
+def test_deletes():
+    assert [(record.key, record.value) for record in deletes(["a"])] == [(b"a", None)]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "where"),
+    [
+        ([], {}),
+        (["kind=function", "n=3"], {"kind": "function", "n": 3}),
+        (['{"a": {"b": 1}}'], {"a": {"b": 1}}),
+        (["a=b=c"], {"a": "b=c"}),
+        (["a="], {"a": ""}),
+    ],
+)
+def test_metadata_filters(conditions, where):
+    assert parse_where(conditions) == where
+
+
+@pytest.mark.parametrize("condition", ["kind", "=x", "[1]"])
+def test_a_filter_that_is_none(condition):
+    with pytest.raises(ConfigError, match="key=value"):
+        parse_where([condition])
+
+
+def test_the_corpus_is_prose_under_distinct_names():
+    corpus = docstrings()
+    assert len(corpus) > 3000
+    assert len({entry.name for entry in corpus}) == len(corpus)
+    assert {entry.kind for entry in corpus} == {"module", "class", "function"}
+    assert all(entry.text.strip() and entry.name.startswith(entry.module) for entry in corpus)
+    json.dumps([entry._asdict() for entry in corpus])
