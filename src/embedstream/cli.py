@@ -54,7 +54,7 @@ def demo(
 
     settings = ensure_up(dir)
     demo.run(settings, limit)
-    demo.show_next_steps(dir, settings)
+    demo.show_next_steps(settings)
 
 
 @app.command()

@@ -18,7 +18,6 @@ from embedstream.search import search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import psycopg
 
@@ -140,12 +139,12 @@ def _heading(text: str) -> None:
     console.print(f"\n{text}", style="bold", markup=False, soft_wrap=True)
 
 
-def show_next_steps(dir: Path, settings: Settings) -> None:
+def show_next_steps(settings: Settings) -> None:
     _heading("The stack is up. Where to look next")
     steps = [
-        (f'eval "$(embedstream local env --dir {dir})"', "lets any client and every command reach the stack"),
-        ('embedstream search "walk a directory tree"', "search by meaning"),
-        ("embedstream status", "messages, lag, rows, dead letters, rate"),
+        ('eval "$(.venv/bin/embedstream local env)"', "lets any client and every command below reach the stack"),
+        ('.venv/bin/embedstream search "walk a directory tree"', "search by meaning"),
+        (".venv/bin/embedstream status", "messages, lag, rows, dead letters, rate"),
         (settings.flink_rest_url, "the job in Flink's dashboard"),
         (f"{settings.embedding_service_url}/health", "the embedding service"),
         ("make down", "stops everything; the data stays"),

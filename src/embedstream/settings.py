@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from embedstream.errors import ConfigError
@@ -116,6 +116,14 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return url.rstrip("/")
 
+    @model_validator(mode="after")
+    def _check_topics(self) -> Self:
+        if self.kafka_dead_letter_topic == self.kafka_input_topic:
+            raise ValueError(
+                "KAFKA_DEAD_LETTER_TOPIC must not be KAFKA_INPUT_TOPIC: a dead letter would come round again"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -156,7 +164,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _explain(error: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in error["loc"]).upper()
-    return f"{name}: {error['msg']}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
 
 
 def worker_settings(submitted: Settings) -> Settings:

@@ -46,6 +46,11 @@ def test_each_bad_value_is_named_without_the_value(monkeypatch):
     assert "many" not in str(caught.value)
 
 
+def test_dead_letters_do_not_go_back_into_the_input():
+    with pytest.raises(ConfigError, match=r"^KAFKA_DEAD_LETTER_TOPIC must not be"):
+        load_settings(kafka_input_topic="t", kafka_dead_letter_topic="t")
+
+
 def test_settings_travel_through_the_environment(monkeypatch):
     settings = load_settings(pgvector_password="s3cret", flink_parallelism=3, embedding_service_url="http://h:1/")
     for name, value in settings.to_env().items():

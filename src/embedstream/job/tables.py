@@ -28,6 +28,8 @@ def source(settings: Settings) -> str:
         "topic": settings.kafka_input_topic,
         "properties.group.id": settings.kafka_group_id,
         "properties.auto.offset.reset": "earliest",
+        # Records of an aborted transaction were never sent.
+        "properties.isolation.level": "read_committed",
         "scan.startup.mode": "group-offsets",
         "scan.topic-partition-discovery.interval": "30 s",
         **_both(settings),

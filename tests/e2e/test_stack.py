@@ -1,0 +1,155 @@
+"""The promise on real parts: the table equals the topic."""
+
+import json
+import signal
+import threading
+import time
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from embedstream import flink, kafka
+from support.stack import wait
+from support.traffic import Row, Traffic, expected, read_topic
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def produce(stack, records):
+    """Each key to a partition of its own choice, so that versions of an id meet in both slots."""
+    kafka.produce(
+        stack.settings, stack.settings.kafka_input_topic,
+        (record._replace(partition=n % 2) for n, record in enumerate(records)),
+    )  # fmt: skip
+
+
+def assert_table_equals_topic(stack):
+    records = read_topic(stack.settings.kafka_bootstrap_servers, stack.settings.kafka_input_topic)
+    rows, deleted, dead = expected(records)
+    stored = stack.query(
+        "SELECT id, text, metadata, source, round(extract(epoch FROM message_timestamp) * 1000)::bigint"
+        " FROM text_message_embeddings"
+    )
+    assert {id: Row(*fields) for id, *fields in stored} == rows
+    ledger = stack.query("SELECT id, state FROM text_message_embeddings_ledger WHERE id NOT LIKE 'user-%%'")
+    assert {id for id, state in ledger if state == "live"} == set(rows)
+    assert {id for id, state in ledger if state == "deleted"} == set(deleted)
+    assert_dead_letters(stack, records, dead)
+    assert_vectors(stack)
+    return rows, deleted, dead
+
+
+def assert_dead_letters(stack, records, dead):
+    originals = {(record.partition(), record.offset()): record for record in records}
+    codes = {}
+    for letter in read_topic(stack.settings.kafka_bootstrap_servers, stack.settings.kafka_dead_letter_topic):
+        headers = dict(letter.headers())
+        place = (int(headers["dlq.partition"]), int(headers["dlq.offset"]))
+        original = originals[place]
+        codes[place] = headers["dlq.error"].decode()
+        assert (letter.key(), letter.value()) == (original.key(), original.value())
+        kept = {name: value for name, value in headers.items() if not name.startswith("dlq.")}
+        # Flink's Kafka sink leaves out headers without a value.
+        assert kept == {name: value for name, value in original.headers() if value is not None}
+        assert headers["dlq.topic"].decode() == stack.settings.kafka_input_topic
+        assert headers["dlq.stage"] == b"decode"
+        assert headers["dlq.reason"]
+    assert codes == dead
+
+
+def assert_vectors(stack):
+    """Each vector is the service's own answer for its text."""
+    rows = stack.query("SELECT DISTINCT ON (text) text, embedding, token_count, truncated FROM text_message_embeddings")
+    for start in range(0, len(rows), 200):
+        some = rows[start : start + 200]
+        url = f"{stack.settings.embedding_service_url}/generate"
+        answer = httpx.post(url, json={"texts": [row[0] for row in some]}, timeout=60).json()
+        similarity = (np.array([row[1] for row in some]) * np.array(answer["embeddings"])).sum(axis=1)
+        assert similarity.min() > 0.99999
+        assert [row[2:] for row in some] == list(zip(answer["token_counts"], answer["truncated"], strict=True))
+
+
+def restarts(stack):
+    job = flink.Cluster(stack.settings).job(stack.settings.flink_job_name)
+    facts = httpx.get(f"{stack.settings.flink_rest_url}/jobs/{job.id}/exceptions").json()
+    return job, facts["exceptionHistory"]["entries"]
+
+
+def test_the_table_equals_the_topic_whatever_the_traffic(stack):
+    traffic = Traffic(seed=int(time.time()), ids=400, start_ms=int(time.time() * 1000) - 600_000)
+    produce(stack, traffic.oddities() + traffic.records(2000))
+    stack.wait_until_done()
+    rows, deleted, dead = assert_table_equals_topic(stack)
+    assert len(rows) > 200
+    assert deleted
+    assert len(set(dead.values())) > 8
+    assert restarts(stack)[1] == []
+    assert stack.query("SELECT truncated, token_count > 39000 FROM text_message_embeddings WHERE id = 'huge'") == [
+        (True, True)
+    ]
+
+
+def test_killed_workers_lose_nothing(stack):
+    """kill -9 of a Python worker, and of the TaskManager, while messages keep coming."""
+    traffic = Traffic(seed=7, ids=300, start_ms=int(time.time() * 1000) - 300_000)
+    finished = threading.Event()
+
+    def load():
+        for _ in range(15):
+            produce(stack, traffic.records(100))
+            finished.wait(0.7)
+        finished.set()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        time.sleep(3)
+        stack.python_workers()[0].send_signal(signal.SIGKILL)
+        time.sleep(4)
+        orphans = stack.python_workers()
+        task_manager = stack.parts()["taskmanager"]["pid"]
+        psutil.Process(task_manager).kill()
+    finally:
+        thread.join()
+    wait(lambda: stack.parts()["taskmanager"]["pid"] not in (None, task_manager), 60, "a new TaskManager")
+    stack.wait_until_done()
+    assert_table_equals_topic(stack)
+    assert not [worker for worker in orphans if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_commands_as_a_user_types_them(stack):
+    lines = '{"id": "user-1", "text": "Flink streaming for embeddings"}\n{"id": "user-2", "text": "A cat sleeps."}\n'
+    sent = stack.command("send", "--json", input=lines)
+    assert json.loads(sent.stdout)["sent"] == 2
+    wait(
+        lambda: stack.query("SELECT count(*) FROM text_message_embeddings WHERE id LIKE 'user-%%'") == [(2,)],
+        20,
+        "rows",
+    )
+    (hit,) = json.loads(stack.command("search", "stream processing", "-k", "1", "--json").stdout)
+    assert hit["id"] == "user-1"
+    stack.command("send", "--delete", "user-1", "--delete", "user-2")
+    wait(
+        lambda: stack.query("SELECT count(*) FROM text_message_embeddings WHERE id LIKE 'user-%%'") == [(0,)],
+        20,
+        "deletes",
+    )
+    status = json.loads(stack.command("status", "--json").stdout)
+    assert status["job"] == "RUNNING"
+
+
+def test_submitting_again_changes_nothing_and_replacing_goes_on_where_the_old_job_was(stack):
+    job, _ = restarts(stack)
+    assert "runs already" in stack.command("submit").stdout
+    stack.wait_until_done()
+    before = stack.query("SELECT sum(n_tup_ins + n_tup_upd) FROM pg_stat_user_tables WHERE relname LIKE '%%ledger'")
+    replaced = stack.command("submit", "--replace", timeout=120).stdout
+    assert f"stopped job {job.name} with savepoint" in replaced
+    assert restarts(stack)[0].id != job.id
+    time.sleep(3)
+    assert (
+        stack.query("SELECT sum(n_tup_ins + n_tup_upd) FROM pg_stat_user_tables WHERE relname LIKE '%%ledger'")
+        == before
+    )

@@ -1,0 +1,63 @@
+import os
+import uuid
+
+import pytest
+
+from embedstream import kafka
+from embedstream.errors import ConfigError
+from embedstream.kafka import Outgoing, Position
+from embedstream.settings import load_settings
+
+
+@pytest.fixture
+def settings(kafka):
+    """Settings with topics and a group of the test's own."""
+    name = uuid.uuid4().hex[:8]
+    return load_settings(
+        kafka_bootstrap_servers=kafka, kafka_input_topic=f"in-{name}", kafka_dead_letter_topic=f"dead-{name}",
+        kafka_group_id=f"group-{name}", flink_parallelism=3,
+    )  # fmt: skip
+
+
+def test_missing_topics_are_created_once(settings):
+    assert kafka.ensure_topics(settings) == [settings.kafka_input_topic, settings.kafka_dead_letter_topic]
+    assert kafka.ensure_topics(settings) == []
+    assert kafka.positions(settings) == [Position(n, 0, 0, None) for n in range(3)]
+
+
+def test_positions_and_counts(settings):
+    kafka.ensure_topics(settings)
+    records = [Outgoing(b"{}", b"k", [("h", b"x"), ("nothing", None)], 1_764_000_000_000, partition=1)] * 5
+    told = []
+    assert kafka.produce(settings, settings.kafka_input_topic, records, told.append) == 5
+    assert told[-1] == 5
+    assert [position.lag for position in kafka.positions(settings)] == [0, 5, 0]
+    assert kafka.count(settings, settings.kafka_input_topic) == 5
+    assert kafka.count(settings, "no-such-topic") == 0
+
+
+def test_no_topic_no_positions(settings):
+    assert kafka.positions(settings) == []
+
+
+def test_new_records_are_seen_as_they_were_sent(settings):
+    kafka.ensure_topics(settings)
+    topic = settings.kafka_input_topic
+    kafka.produce(settings, topic, [Outgoing(b"before")])
+    with kafka.tail(settings, topic) as records:
+        kafka.produce(settings, topic, [Outgoing(None, b"k", [("h", b"\xff"), ("nothing", None)], 1_764_000_000_123)])
+        record = next(records(10))
+    assert (record.value(), record.key(), record.timestamp()[1]) == (None, b"k", 1_764_000_000_123)
+    assert kafka.headers_of(record) == {"h": b"\xff", "nothing": None}
+
+
+def test_a_record_that_the_broker_refuses_is_one_clear_error(settings):
+    kafka.ensure_topics(settings)
+    with pytest.raises(ConfigError, match="too large"):
+        kafka.produce(settings, settings.kafka_input_topic, [Outgoing(os.urandom(3_000_000))])
+
+
+def test_a_broker_that_is_away_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(kafka, "TIMEOUT", 0.5)
+    with pytest.raises(ConfigError, match="check KAFKA_BOOTSTRAP_SERVERS"):
+        kafka.ensure_topics(load_settings(kafka_bootstrap_servers="127.0.0.1:1"))

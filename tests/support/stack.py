@@ -1,0 +1,67 @@
+"""An embedded stack under test, driven by its own commands."""
+
+import json
+import subprocess
+import sys
+import time
+
+import psutil
+
+from embedstream import kafka, store
+from embedstream.settings import load_settings
+
+
+class RunningStack:
+    def __init__(self, directory, environment):
+        self.directory = directory
+        self.environment = environment
+
+    def command(self, *arguments, check=True, timeout=60, **options):
+        """Run `embedstream ...` with the settings that `local env` gives once the stack runs."""
+        done = subprocess.run(
+            [sys.executable, "-m", "embedstream", *arguments], env=self.environment, text=True, capture_output=True,
+            check=False, timeout=timeout, **options,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, (
+            f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
+        return done
+
+    def enter(self):
+        """Take over the settings that lead to the stack."""
+        for line in self.command("local", "env", "--dir", str(self.directory)).stdout.splitlines():
+            name, _, value = line.removeprefix("export ").partition("=")
+            self.environment[name] = value.strip("'")
+        self.settings = load_settings(
+            **{name.lower(): value for name, value in self.environment.items() if name.startswith(PREFIXES)}
+        )
+
+    def parts(self):
+        done = self.command("local", "status", "--json", "--dir", str(self.directory), check=False)
+        return {part["name"]: part for part in json.loads(done.stdout)["parts"]}
+
+    def python_workers(self):
+        """The Python processes that run the job's function."""
+        task_manager = psutil.Process(self.parts()["taskmanager"]["pid"])
+        children = task_manager.children(recursive=True)
+        return [child for child in children if "python" in child.name() and "beam_boot" in " ".join(child.cmdline())]
+
+    def wait_until_done(self, timeout=120):
+        """Wait until the committed offsets are at the end of the topic: all is in the table, or a dead letter."""
+        wait(
+            lambda: all(position.lag == 0 for position in kafka.positions(self.settings)), timeout, "the lag to be gone"
+        )
+
+    def query(self, sql, *parameters):
+        with store.connect(self.settings) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+
+PREFIXES = ("KAFKA_", "PGVECTOR_", "EMBEDDING_", "FLINK_REST_URL")
+
+
+def wait(condition, timeout, what):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        time.sleep(0.2)

@@ -1,0 +1,181 @@
+"""Mixed traffic whose outcome is known: every record says in a header what must become of it.
+
+The final table is computed here from those headers and the records' coordinates, without any code of embedstream.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from embedstream.kafka import Outgoing
+
+WORDS = ["stream", "table", "vector", "message", "broker", "offset", "window", "join", "index", "query", "row", "batch"]
+INTENT = "intent"
+
+
+@dataclass(frozen=True)
+class Row:
+    text: str
+    metadata: dict
+    source: str | None
+    timestamp_ms: int
+
+
+class Traffic:
+    """A seeded generator; records get timestamps of their own, ten milliseconds apart, and some say older ones."""
+
+    def __init__(self, seed, ids, start_ms):
+        self.random = random.Random(seed)
+        self.ids = [f"id-{n}" for n in range(ids)]
+        self.now_ms = start_ms
+        self.sent = []
+
+    def records(self, count):
+        kinds = {
+            self.message: 60, self.delete: 8, self.duplicate: 6, self.retouch: 6, self.late: 8, self.garbage: 8,
+            self.twins: 2, self.keyless: 2,
+        }  # fmt: skip
+        made = []
+        while len(made) < count:
+            (kind,) = self.random.choices(list(kinds), kinds.values())
+            made.extend(kind())
+        return made[:count]
+
+    def oddities(self):
+        """One of each rare kind."""
+        text = "x" * 1000 + " word" * 39_800
+        return [
+            self._accepted("huge", {"text": text}, text),
+            self._accepted("nul", {"text": "a\0b"}, "a\ufffdb", {"sanitized": True}),
+            self._accepted("surrogate", {"text": "a\ud800"}, "a\ufffd", {"sanitized": True}),
+            self._accepted("emoji", {"text": "\U0001f600 é"}, "\U0001f600 é"),
+            self._accepted(None, {"text": "no id at all"}, "no id at all", key=None),
+            self._accepted("12345678901234567890123", {"id": 12345678901234567890123, "text": "n"}, "n"),
+            self._accepted("nullable", {"text": "n", "metadata": None, "source": None, "timestamp": None}, "n"),
+        ]
+
+    def message(self):
+        id = self.random.choice(self.ids)
+        text = " ".join(self.random.choices(WORDS, k=self.random.randint(2, 12)))
+        fields = {"source": self.random.choice(["web", None]), "metadata": {"n": self.random.randint(0, 9)}}
+        said = self.random.choice([None, None, self.now_ms, self.now_ms - 50, self.now_ms + 10**9])
+        if said is not None:
+            fields["timestamp"] = self.random.choice([said, said / 1000])
+        return [self._accepted(id, {"text": text, **fields}, text, fields["metadata"], fields["source"], said)]
+
+    def late(self):
+        id, text = self.random.choice(self.ids), f"late {self.random.random()}"
+        said = self.now_ms - self.random.randint(1_000, 1_000_000)
+        return [self._accepted(id, {"text": text, "timestamp": said}, text, said=said)]
+
+    def twins(self):
+        id = self.random.choice(self.ids)
+        return [self._accepted(id, {"text": f"twin {n} {self.now_ms}"}, f"twin {n} {self.now_ms}") for n in range(2)]
+
+    def keyless(self):
+        id = self.random.choice(self.ids)
+        return [self._accepted(id, {"id": id, "text": f"keyless {id}"}, f"keyless {id}", key=None)]
+
+    def delete(self):
+        id = self.random.choice(self.ids)
+        return [self._record(None, id.encode(), {"kind": "delete", "id": id})]
+
+    def duplicate(self):
+        return [self.random.choice(self.sent)] if self.sent else []
+
+    def retouch(self):
+        """The text of an earlier message with other metadata."""
+        record = self.random.choice(self.sent) if self.sent else None
+        intent = json.loads(dict(record.headers)[INTENT]) if record else {}
+        if intent.get("kind") != "message" or intent["id"] is None or "\ufffd" in intent["text"]:
+            return []
+        metadata = {"retouched": self.now_ms}
+        body = {"text": intent["text"], "metadata": metadata}
+        return [self._accepted(intent["id"], body, intent["text"], metadata)]
+
+    def garbage(self):
+        value, key, code = self.random.choice(GARBAGE)
+        return [self._record(value, key, {"kind": "dead", "code": code})]
+
+    def _accepted(self, id, body, text, metadata=None, source=None, said=None, key=b""):
+        intent = {"kind": "message", "id": id, "text": text, "metadata": metadata or {}, "source": source, "said": said}
+        if key is not None:
+            key = id.encode()
+        elif id is not None:
+            body = {"id": id, **body}
+        return self._record(json.dumps(body).encode(), key, intent)
+
+    def _record(self, value, key, intent):
+        self.now_ms += 10
+        headers = [(INTENT, json.dumps(intent)), ("empty", b""), ("binary", b"\xff\x00"), ("nothing", None)]
+        record = Outgoing(value, key, headers[: self.random.randint(1, 4)], self.now_ms)
+        self.sent.append(record)
+        return record
+
+
+GARBAGE = [
+    (b"\xff\xfe\x00garbage", b"k", "not_utf8"),
+    (b"not json", None, "not_json"),
+    (b"", b"k", "not_json"),
+    (b'{"text": NaN}', b"k", "not_json"),
+    (b"[" * 50_000, b"k", "not_json"),
+    (b"[1, 2]", b"k", "not_an_object"),
+    (b"{}", b"k", "text_missing"),
+    (b'{"text": 42}', b"k", "text_not_a_string"),
+    (b'{"text": "  \\n"}', b"k", "text_blank"),
+    (b'{"text": "x"}', b"\xff", "bad_id"),
+    (b'{"text": "x", "id": "\\u0000"}', b"k", "bad_id"),
+    (b'{"text": "x", "timestamp": "soon"}', b"k", "bad_timestamp"),
+    (b'{"text": "x", "model": "another/model"}', b"k", "other_model"),
+    (b'{"text": "x", "metadata": []}', b"k", "bad_metadata"),
+    (None, None, "delete_without_key"),
+]
+
+
+def read_topic(bootstrap_servers, topic):
+    """Every record that a topic holds now."""
+    with Consumer(
+        {"bootstrap.servers": bootstrap_servers, "group.id": "reader", "enable.auto.commit": False}
+    ) as consumer:
+        numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10) for number in numbers}
+        left = {number: end - first for number, (first, end) in ends.items() if end > first}
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
+        records = []
+        while any(left.values()):
+            message = consumer.poll(10)
+            assert message is not None, f"{left} records did not come"
+            left[message.partition()] -= 1
+            records.append(message)
+        return records
+
+
+def expected(records):
+    """What must become of the records of the input topic that carry an intent.
+
+    Returns the rows of the table by id, the deleted ids, and the codes of the dead letters by (partition, offset).
+    """
+    newest, dead = {}, {}
+    for record in records:
+        headers = dict(record.headers() or [])
+        if INTENT not in headers:
+            continue
+        intent = json.loads(headers[INTENT])
+        place = (record.partition(), record.offset())
+        if intent["kind"] == "dead":
+            dead[place] = intent["code"]
+            continue
+        recorded = record.timestamp()[1]
+        said = intent.get("said") if intent.get("said") is not None else recorded
+        id = intent["id"] if intent["id"] is not None else f"{record.topic()}-{place[0]}-{place[1]}"
+        version = (min(said, recorded), *place)
+        if id not in newest or newest[id][0] < version:
+            newest[id] = (version, intent, said)
+    rows = {
+        id: Row(intent["text"], intent["metadata"], intent["source"], said)
+        for id, (_, intent, said) in newest.items()
+        if intent["kind"] == "message"
+    }
+    return rows, newest.keys() - rows.keys(), dead

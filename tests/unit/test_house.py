@@ -1,0 +1,52 @@
+"""What the project promises about itself."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import embedstream
+import readme
+from embedstream.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "src").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_files_and_functions_keep_their_budgets(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    assert "type: ignore" not in text
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_the_configuration_table_is_that_of_the_settings():
+    text = readme.README.read_text()
+    assert readme.rendered(text) == text, "run `python tools/readme.py`"
+    assert readme.table() in text
+
+
+def test_the_changelog_knows_the_version():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert f"[{embedstream.__version__}]" in text or "[Unreleased]" in text
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("path", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_every_command_shows_an_example(path):
+    result = CliRunner().invoke(app, [*path, "--help"])
+    assert result.exit_code == 0
+    assert re.search(r"Example:\s", result.output)
