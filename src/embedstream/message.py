@@ -76,18 +76,18 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
     if record.value is None:
         return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH))
     body = _parse(record.value)
-    text, replaced = _text(body, rules.max_text_bytes)
+    sanitized = _sanitize(body, record.value)
+    text = _text(body.get("text"), rules.max_text_bytes)
     _check_model(body.get("model"), rules.model_name)
     timestamp = _timestamp(body.get("timestamp")) or recorded or _EPOCH
-    source, source_replaced = _source(body.get("source"))
     return Message(
         id=_id(body, record),
         version=_version(record, min(timestamp, recorded or timestamp)),
         text=text,
         content_hash=content_hash(text),
         timestamp=timestamp,
-        source=source,
-        metadata=_metadata(body.get("metadata"), sanitized=replaced or source_replaced),
+        source=_source(body.get("source")),
+        metadata=_metadata(body.get("metadata"), sanitized=sanitized),
     )
 
 
@@ -121,25 +121,43 @@ def _reject_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
-def _text(body: dict[str, Any], max_bytes: int) -> tuple[str, bool]:
-    text = body.get("text")
+def _sanitize(body: dict[str, Any], value: bytes) -> bool:
+    """Replace, in place, what PostgreSQL cannot store of text, source and metadata; whether there was anything.
+
+    In valid UTF-8 only an escape can stand for such a character, and most values have none.
+    """
+    if b"\\u" not in value:
+        return False
+    fields = {name: body[name] for name in ("text", "source", "metadata") if name in body}
+    try:
+        clean = _cleaned(fields)
+    except RecursionError:
+        _reject("bad_metadata", "the metadata nests too deep")
+    body.update(clean)
+    return bool(clean != fields)
+
+
+def _cleaned(node: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(node, str):
+        return node.translate(_UNSTORABLE)
+    if isinstance(node, dict):
+        return {_cleaned(key): _cleaned(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_cleaned(item) for item in node]
+    return node
+
+
+def _text(text: object, max_bytes: int) -> str:
     if text is None:
         _reject("text_missing", "the message has no text")
     if not isinstance(text, str):
         _reject("text_not_a_string", "the text is not a string")
     if not text or text.isspace():
         _reject("text_blank", "the text has nothing but white space")
-    text, replaced = _sanitize(text)
     size = len(text.encode())
     if size > max_bytes:
         _reject("text_too_large", f"the text has {size} bytes, more than {max_bytes}")
-    return text, replaced
-
-
-def _sanitize(text: str) -> tuple[str, bool]:
-    """The text without what PostgreSQL cannot store, and whether anything was replaced."""
-    clean = text.translate(_UNSTORABLE) if not _storable(text) else text
-    return clean, clean is not text
+    return text
 
 
 def _storable(text: str) -> bool:
@@ -247,35 +265,18 @@ def _from_epoch(seconds: float) -> datetime | None:
         return None
 
 
-def _source(given: object) -> tuple[str | None, bool]:
-    if given is None:
-        return None, False
-    if not isinstance(given, str):
+def _source(given: object) -> str | None:
+    if given is not None and not isinstance(given, str):
         _reject("bad_source", "the source is not a string")
-    return _sanitize(given)
+    return given
 
 
 def _metadata(given: object, *, sanitized: bool) -> str:
     if given is not None and not isinstance(given, dict):
         _reject("bad_metadata", "the metadata is not an object")
     try:
-        metadata, replaced = _sanitize_tree(given or {})
-        if replaced or sanitized:
-            metadata["sanitized"] = True
-        return _ENCODER.encode(metadata)
+        return _ENCODER.encode((given or {}) | ({"sanitized": True} if sanitized else {}))
     except (RecursionError, ValueError):
         raise Rejected(
             "decode", "bad_metadata", "the metadata nests too deep, or has a number that is too large"
         ) from None
-
-
-def _sanitize_tree(node: Any) -> tuple[Any, bool]:  # noqa: ANN401 - any JSON
-    if isinstance(node, str):
-        return _sanitize(node)
-    if isinstance(node, dict):
-        pairs = [(_sanitize(key), _sanitize_tree(value)) for key, value in node.items()]
-        return {key: value for (key, _), (value, _) in pairs}, any(k or v for (_, k), (_, v) in pairs)
-    if isinstance(node, list):
-        items = [_sanitize_tree(item) for item in node]
-        return [item for item, _ in items], any(replaced for _, replaced in items)
-    return node, False
