@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 _ACQUIT_AFTER = 3
+_REFUSALS = frozenset({413, 422})
 _BUSY_OR_AWAY = frozenset({408, 425, 429, 502, 503, 504})
 _CANARY = "A text that every model can embed."
 
@@ -219,7 +220,7 @@ def _raise_for_status(response: httpx.Response, count: int) -> None:
     error = _error_of(response)
     message = f"HTTP {response.status_code} {error.get('code', '')}".strip()
     index = error.get("index")
-    if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY and isinstance(index, int) and 0 <= index < count:
+    if response.status_code in _REFUSALS and isinstance(index, int) and 0 <= index < count:
         reason = f"the embedding service refuses the text: {error.get('message')}"
         raise _Refused(index, Rejected("embed", str(error.get("code", "refused")), reason))
     if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE or (

@@ -1,9 +1,9 @@
 """The promise on real parts: the table equals the topic."""
 
 import json
-import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import httpx
 import numpy as np
@@ -91,32 +91,46 @@ def test_the_table_equals_the_topic_whatever_the_traffic(stack):
     ]
 
 
-def test_killed_workers_lose_nothing(stack):
-    """kill -9 of a Python worker, and of the TaskManager, while messages keep coming."""
-    traffic = Traffic(seed=7, ids=300, start_ms=int(time.time() * 1000) - 300_000)
-    finished = threading.Event()
-
-    def load():
-        for _ in range(15):
-            produce(stack, traffic.records(100))
-            finished.wait(0.7)
-        finished.set()
-
-    thread = threading.Thread(target=load)
+@contextmanager
+def load(stack, traffic, batches=15):
+    """A hundred messages every 0.7 s in the background; all are sent when the block ends."""
+    thread = threading.Thread(target=_send, args=(stack, traffic, batches))
     thread.start()
     try:
-        time.sleep(3)
-        stack.python_workers()[0].send_signal(signal.SIGKILL)
-        time.sleep(4)
-        orphans = stack.python_workers()
-        task_manager = stack.parts()["taskmanager"]["pid"]
-        psutil.Process(task_manager).kill()
+        yield
     finally:
         thread.join()
+
+
+def _send(stack, traffic, batches):
+    for _ in range(batches):
+        produce(stack, traffic.records(100))
+        time.sleep(0.7)
+
+
+def test_killed_workers_lose_nothing(stack):
+    """kill -9 of a Python worker, and of the TaskManager, while messages keep coming."""
+    with load(stack, Traffic(seed=7, ids=300, start_ms=int(time.time() * 1000) - 300_000)):
+        time.sleep(3)
+        stack.python_workers()[0].kill()
+        time.sleep(4)
+        orphans = stack.python_workers()
+        task_manager = stack.kill("taskmanager")
     wait(lambda: stack.parts()["taskmanager"]["pid"] not in (None, task_manager), 60, "a new TaskManager")
     stack.wait_until_done()
     assert_table_equals_topic(stack)
     assert not [worker for worker in orphans if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("part", ["service", "postgres"])
+def test_an_outage_is_waited_out_without_a_restart(stack, part):
+    job, exceptions = restarts(stack)
+    with load(stack, Traffic(seed=9, ids=300, start_ms=int(time.time() * 1000) - 300_000), batches=8):
+        time.sleep(2)
+        stack.kill(part)
+    stack.wait_until_done()
+    assert_table_equals_topic(stack)
+    assert restarts(stack) == (job, exceptions)
 
 
 def test_commands_as_a_user_types_them(stack):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 
 import psutil
 
@@ -14,7 +15,9 @@ from embedstream.settings import load_settings
 class RunningStack:
     def __init__(self, directory, environment):
         self.directory = directory
-        self.environment = environment
+        # Whatever stands in the environment of a part must not come out in its log.
+        self.secret = uuid.uuid4().hex
+        self.environment = {**environment, "CLOUD_SECRET_KEY": self.secret}
 
     def command(self, *arguments, check=True, timeout=60, **options):
         """Run `embedstream ...` with the settings that `local env` gives once the stack runs."""
@@ -39,6 +42,15 @@ class RunningStack:
     def parts(self):
         done = self.command("local", "status", "--json", "--dir", str(self.directory), check=False)
         return {part["name"]: part for part in json.loads(done.stdout)["parts"]}
+
+    def kill(self, part):
+        """kill -9 of a part's process; returns its pid."""
+        pid = self.parts()[part]["pid"]
+        psutil.Process(pid).kill()
+        return pid
+
+    def log_files_with(self, text):
+        return [path for path in self.directory.rglob("*.log*") if text.encode() in path.read_bytes()]
 
     def python_workers(self):
         """The Python processes that run the job's function."""

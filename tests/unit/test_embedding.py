@@ -19,8 +19,9 @@ SPACE = Space("org/model", "r1", 3, normalised=True, max_tokens=256)
 class Service:
     """The service's contract, with failures on demand; counts the requests it gets."""
 
-    def __init__(self, poison=(), refused=(), answers=()):
+    def __init__(self, poison=(), refused=(), answers=(), refusal=422):
         self.poison = poison
+        self.refusal = refusal
         self.refused = refused
         self.answers = list(answers)
         self.requests = []
@@ -35,7 +36,7 @@ class Service:
         for index, text in enumerate(texts):
             if text in self.refused:
                 error = {"code": "text_blank", "message": "the text is blank", "index": index}
-                return httpx.Response(422, json={"error": error})
+                return httpx.Response(self.refusal, json={"error": error})
         if any(text in self.poison for text in texts):
             return httpx.Response(500, json={"error": {"code": "internal", "message": "x", "index": None}})
         return httpx.Response(200, json=body(texts))
@@ -78,8 +79,9 @@ def test_no_texts_no_request():
     assert service.requests == []
 
 
-def test_a_refused_text_costs_only_itself():
-    results = embed(Service(refused=["b", "d"]), ["a", "b", "c", "d", "e"])
+@pytest.mark.parametrize("status", [413, 422])
+def test_a_refused_text_costs_only_itself(status):
+    results = embed(Service(refused=["b", "d"], refusal=status), ["a", "b", "c", "d", "e"])
     assert [isinstance(result, Rejected) for result in results] == [False, True, False, True, False]
     assert (results[1].stage, results[1].code) == ("embed", "text_blank")
 
