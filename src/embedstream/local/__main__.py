@@ -1,0 +1,3 @@
+from embedstream.local.commands import main
+
+main()

@@ -1,0 +1,302 @@
+"""The embedded stack of one directory: which parts, where, with which settings."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.local import detached
+from embedstream.local.files import locked
+from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
+from embedstream.local.jars import cache_directory
+from embedstream.local.job import Job
+from embedstream.local.kafka import Kafka
+from embedstream.local.names import PARTS
+from embedstream.local.ports import LOOPBACK, choose_port
+from embedstream.local.postgres import SUPERUSER, Postgres
+from embedstream.local.process import POLL_SECONDS, ProcessId, end_group
+from embedstream.local.runner import GiveUp
+from embedstream.local.service import Service
+from embedstream.local.state import StackState, load_state, now, save_state, state_file
+from embedstream.local.supervisor import Supervisor
+from embedstream.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from embedstream.local.part import Part
+    from embedstream.local.state import PartRecord
+
+PORTS = ("kafka", "kafka-controller", "postgres", "service", "flink", "flink-rpc")
+
+CONTENTS = ("postgres", "kafka", "flink", "logs", "state.json", "lock")
+"""What a stack puts into its directory."""
+
+Say = Callable[[str, str], None]
+"""Tells the user what happened to which part."""
+
+LEFTOVER_SECONDS = 10.0
+STOP_SIGNALS = {Postgres.name: Postgres.stop_signal}
+
+LARGEST_LOG = 10 * 2**20
+
+ALWAYS_EXPORTED = (
+    "kafka_bootstrap_servers",
+    "kafka_security_protocol",
+    "pgvector_host",
+    "pgvector_port",
+    "pgvector_db",
+    "pgvector_user",
+    "pgvector_sslmode",
+    "embedding_service_url",
+    "flink_rest_url",
+)
+
+
+class Stack:
+    """A directory that holds the data, logs and state of one stack; one supervisor at a time may have it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.logs = self.directory / "logs"
+        self.log = self.logs / "stack.log"
+
+    def state(self) -> StackState:
+        return load_state(self.directory)
+
+    def up(self, parts: Sequence[str], fixed_ports: Mapping[str, int], say: Say) -> int:
+        """Run these parts until a signal stops them; the exit code.
+
+        Raises ConfigError where they cannot start.
+        """
+        self._claim_directory()
+        try:
+            with self._locked():
+                self._end_leftovers(say)
+                self._supervise(parts, fixed_ports, say)
+        except BlockingIOError:
+            raise ConfigError(self._already_running()) from None
+        except GiveUp as exc:
+            say("stack", f"stopped: {exc}")
+            return 1
+        return 0
+
+    def up_in_background(
+        self, parts: Sequence[str], fixed_ports: Mapping[str, int], echo: Callable[[str], None]
+    ) -> int:
+        """As `up`, but return when everything is ready; at once if it is already."""
+        self._claim_directory()
+        if self.state().is_running:
+            echo(self._already_running())
+            detached.wait_until_ready(self)
+            code = 0
+        else:
+            ports = (f"--{name}-port={port}" for name, port in fixed_ports.items())
+            code = detached.start(self, [f"--dir={self.directory}", f"--only={','.join(parts)}", *ports], echo)
+        if code == 0:
+            echo(f'eval "$(embedstream local env --dir {self.directory})" leads other commands to it')
+        return code
+
+    def down(self) -> tuple[str, ...] | None:
+        """Stop the stack, from another process.
+
+        None if it was running; else the names of the parts that a killed supervisor had left.
+        """
+        stopped = False
+        while True:
+            supervisor = self.state().supervisor
+            if supervisor is not None and supervisor.is_alive():
+                detached.stop(supervisor)
+                stopped = True
+            try:
+                left = self._end_abandoned()
+                return None if stopped else left
+            except BlockingIOError:  # a supervisor is about to write down who it is, or somebody else ends this one
+                time.sleep(POLL_SECONDS)
+
+    def delete(self) -> None:
+        """Remove what the stack put into its directory, and the directory if nothing else is in it."""
+        if not state_file(self.directory).exists():
+            return
+        for name in CONTENTS:
+            path = self.directory / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        if not any(self.directory.iterdir()):
+            self.directory.rmdir()
+
+    def _supervise(self, names: Sequence[str], fixed_ports: Mapping[str, int], say: Say) -> None:
+        ports = choose_ports(fixed_ports, self.state().ports)
+        settings = stack_settings(ports)
+        cluster = self._cluster(ports, settings)
+        state = StackState(
+            supervisor=ProcessId.of(os.getpid()),
+            since=now(),
+            ports=ports,
+            exports={**exports(settings), **(cluster.locations if "jobmanager" in names else {})},
+        )
+
+        def changed(records: tuple[PartRecord, ...]) -> None:
+            try:
+                save_state(self.directory, replace(state, parts=records))
+            except OSError as exc:  # no reason to stop what runs, let alone not to stop what should
+                say("stack", f"its state cannot be written: {exc}")
+
+        supervisor = Supervisor(self._parts(ports, settings, cluster, names), say, changed)
+        save_state(self.directory, state)
+        try:
+            supervisor.run(lambda: say("stack", "ready"))
+        finally:
+            save_state(self.directory, replace(state, supervisor=None, since=None))
+
+    def _cluster(self, ports: Mapping[str, int], settings: Settings) -> FlinkCluster:
+        return FlinkCluster(
+            directory=self.directory / "flink",
+            rest_port=ports["flink"],
+            rpc_port=ports["flink-rpc"],
+            slots=max(2, settings.flink_parallelism),
+            cache=cache_directory(settings),
+            logs=self.logs / "flink",
+            base_env=environment(settings),
+        )
+
+    def _parts(
+        self, ports: Mapping[str, int], settings: Settings, cluster: FlinkCluster, names: Sequence[str]
+    ) -> list[Part]:
+        parts: list[Part] = [
+            Postgres(self.directory / "postgres", ports["postgres"], settings.pgvector_db, self._log("postgres")),
+            Kafka(
+                self.directory / "kafka", ports["kafka"], ports["kafka-controller"], cluster.cache, self._log("kafka")
+            ),
+            Service(settings, environment(settings), self._log("service")),
+            JobManager(cluster, self._log("jobmanager")),
+            TaskManager(cluster, self._log("taskmanager")),
+            Job(cluster, settings, self._log("job")),
+        ]
+        return [part for part in parts if part.name in names]
+
+    def _log(self, name: str) -> Path:
+        path = self.logs / f"{name}.log"
+        if path.exists() and path.stat().st_size > LARGEST_LOG:
+            path.replace(path.with_suffix(".log.1"))
+        return path
+
+    def _claim_directory(self) -> None:
+        check_path(self.directory)
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"{self.directory} cannot be the directory of a stack: {exc}") from exc
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with locked(self.directory / "lock", wait=False):
+            yield
+
+    def _already_running(self) -> str:
+        supervisor = self.state().supervisor
+        return f"already running (pid {supervisor.pid if supervisor else 'unknown'})"
+
+    def _end_leftovers(self, say: Say) -> None:
+        if left := end_leftovers(self.state()):
+            say("stack", f"ended what a killed one had left: {', '.join(left)}")
+
+    def _end_abandoned(self) -> tuple[str, ...]:
+        if not state_file(self.directory).exists():
+            return ()
+        with self._locked():
+            state = self.state()
+            left = end_leftovers(state)
+            save_state(self.directory, replace(state, supervisor=None, since=None, parts=()))
+        return left
+
+
+def ensure_up(directory: Path) -> Settings:
+    """Start the whole stack of this directory in the background unless it runs, and return what leads to it.
+
+    Raises EmbedstreamError if it does not become ready.
+    """
+    stack = Stack(directory)
+    if stack.up_in_background(PARTS, {}, print):
+        raise EmbedstreamError(f"the stack did not start; see {stack.log}")
+    state = stack.state()
+    if missing := set(PARTS) - {part.name for part in state.parts}:
+        raise ConfigError(f"the stack in {stack.directory} runs without {', '.join(sorted(missing))}: stop it first")
+    return stack_settings(state.ports, state.exports)
+
+
+def end_leftovers(state: StackState) -> tuple[str, ...]:
+    """End what a killed supervisor left running, in the order of a stop; the names of these parts."""
+    left = [part for part in reversed(state.parts) if part.process and part.process.group_is_left()]
+    for part in left:
+        if part.process is not None:
+            end_group(part.process.pid, STOP_SIGNALS.get(part.name, signal.SIGTERM), LEFTOVER_SECONDS)
+    return tuple(part.name for part in left)
+
+
+def choose_ports(wanted: Mapping[str, int], last: Mapping[str, int]) -> dict[str, int]:
+    chosen: dict[str, int] = {}
+    # Those that were asked for first, so that none of them is taken by chance.
+    for name in sorted(PORTS, key=lambda name: name not in wanted):
+        taken = frozenset(chosen.values())
+        chosen[name] = choose_port(name, wanted=wanted.get(name), last=last.get(name), avoid=taken)
+    return chosen
+
+
+def stack_settings(ports: Mapping[str, int], exported: Mapping[str, str] | None = None) -> Settings:
+    """The user's own settings, but for those that lead to a part of the stack, and those that it was started with."""
+    overrides: dict[str, Any] = {
+        "embedding_service_url": f"http://{LOOPBACK}:{ports['service']}",
+        "embedding_host": LOOPBACK,
+        "embedding_port": ports["service"],
+        "kafka_bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}",
+        "kafka_security_protocol": "PLAINTEXT",
+        "kafka_sasl_username": None,
+        "kafka_sasl_password": None,
+        "kafka_ssl_ca_location": None,
+        "pgvector_host": LOOPBACK,
+        "pgvector_port": ports["postgres"],
+        "pgvector_user": SUPERUSER,
+        "pgvector_password": None,
+        "pgvector_sslmode": "disable",
+        "flink_home": None,
+        "flink_rest_url": f"http://{LOOPBACK}:{ports['flink']}",
+    }
+    started_with = {name.lower(): value for name, value in (exported or {}).items()}
+    return load_settings(**overrides, **{name: started_with[name] for name in started_with.keys() - overrides.keys()})
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What a part gets: our own environment with exactly these settings in it, and none that they leave out."""
+    names = {name.upper() for name in Settings.model_fields}
+    names |= {f"{name}_FILE" for name in names}
+    return {**{name: value for name, value in os.environ.items() if name not in names}, **settings.to_env()}
+
+
+def exports(settings: Settings) -> dict[str, str]:
+    """What another command needs to reach the stack and to see it as the job does."""
+    shown = {}
+    for name, value in settings:
+        differs = value != Settings.model_fields[name].default
+        if name in ALWAYS_EXPORTED or (differs and value is not None and not isinstance(value, SecretStr)):
+            shown[name.upper()] = str(value)
+    return shown
+
+
+def check_path(directory: Path) -> None:
+    """Flink's scripts, Java class paths and Kafka's properties each lose another character."""
+    if bad := re.search(r"[\s,:#'\"\\$]", str(directory)):
+        raise ConfigError(f"the path of the stack's directory must not contain {bad[0]!r}: {directory} (see --dir)")

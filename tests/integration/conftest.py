@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from embedstream.settings import load_settings
+from support.kafka import kafka_broker
+from support.postgres import postgres_server
+from support.service import running_service
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres):
+    """Settings that lead to a database of the test's own."""
+    with postgres.fresh_database() as name:
+        yield load_settings(pgvector_host=postgres.host, pgvector_port=postgres.port, pgvector_db=name)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory):
+    with kafka_broker(tmp_path_factory.mktemp("kafka")) as bootstrap_servers:
+        yield bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def service_url(tmp_path_factory):
+    with running_service(tmp_path_factory.mktemp("service")) as service:
+        yield service.url

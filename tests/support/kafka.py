@@ -1,0 +1,26 @@
+"""A Kafka broker for the tests that need a real one."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from embedstream.local.jars import cache_directory
+from embedstream.local.kafka import Kafka
+from embedstream.local.part import running
+from embedstream.local.ports import free_port
+from embedstream.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def kafka_broker(directory: Path) -> Iterator[str]:
+    """Yield the bootstrap servers."""
+    port = free_port()
+    controller_port = free_port(avoid=frozenset({port}))
+    broker = Kafka(directory, port, controller_port, cache_directory(load_settings()), directory / "kafka.log")
+    with running(broker):
+        yield broker.address

@@ -1,0 +1,50 @@
+"""A PostgreSQL server for the tests that need a real one."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from embedstream.local.part import running
+from embedstream.local.ports import LOOPBACK, free_port
+from embedstream.local.postgres import SUPERUSER, Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    host: str
+    port: int
+    user: str
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection:
+        return psycopg.connect(host=self.host, port=self.port, user=self.user, dbname=database, autocommit=True)
+
+    @contextmanager
+    def fresh_database(self) -> Iterator[str]:
+        """The name of a new database, dropped after the block even if somebody is still connected."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self._execute("CREATE DATABASE {}", name)
+        try:
+            yield name
+        finally:
+            self._execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    def _execute(self, statement: str, name: str) -> None:
+        with self.connect() as connection:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+
+@contextmanager
+def postgres_server(directory: Path) -> Iterator[PostgresServer]:
+    port = free_port()
+    with running(Postgres(directory, port, "embeddings_db", directory / "postgres.log")):
+        yield PostgresServer(LOOPBACK, port, SUPERUSER)
