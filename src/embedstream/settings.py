@@ -102,6 +102,12 @@ class Settings(BaseSettings):
     embedding_queue_texts: int = Field(
         8192, ge=1, description="texts that may wait in the service before it answers 429"
     )
+    embedding_max_request_bytes: int = Field(
+        16_777_216, ge=1024, description="largest request body that the service reads, in bytes"
+    )
+    embedding_drain_seconds: int = Field(
+        10, ge=1, description="seconds that a service which was told to stop may take to finish what it accepted"
+    )
 
     embedstream_cache_dir: Path | None = Field(
         None, description="where downloaded jars are kept (not set: the user's cache directory)"

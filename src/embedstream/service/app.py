@@ -1,0 +1,184 @@
+"""The HTTP side of the embedding service."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import Blueprint, Flask, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+
+import embedstream
+from embedstream.service.batching import Draining, EngineFailed, QueueFull
+from embedstream.service.embedder import Loading
+from embedstream.service.problem import Problem, answer, json_response
+from embedstream.service.wire import Limits, Many, One, read_generate
+
+if TYPE_CHECKING:
+    from embedstream.errors import EmbedstreamError
+    from embedstream.service.batching import Embedded
+    from embedstream.service.embedder import Embedder
+    from embedstream.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+routes = Blueprint("embedding", __name__)
+
+_MAX_TEXTS = 2048
+
+
+class _Context:
+    """What the routes need of their application."""
+
+    def __init__(self, embedder: Embedder, limits: Limits) -> None:
+        self.embedder = embedder
+        self.limits = limits
+
+
+def create_app(embedder: Embedder, settings: Settings) -> Flask:
+    """The WSGI application over an embedder, which may still be loading."""
+    limits = Limits(
+        max_texts=min(_MAX_TEXTS, settings.embedding_queue_texts),
+        max_text_bytes=settings.max_text_bytes,
+        max_request_bytes=settings.embedding_max_request_bytes,
+        queue_texts=settings.embedding_queue_texts,
+        requests=embedder.requests,
+    )
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_request_bytes
+    app.extensions["embedstream"] = _Context(embedder, limits)
+    app.register_blueprint(routes)
+    app.before_request(_note_start)
+    app.after_request(_log)
+    app.register_error_handler(Problem, answer)
+    app.register_error_handler(HTTPException, _http_problem)
+    app.register_error_handler(Exception, _unexpected)
+    for kind in (QueueFull, Draining, Loading, EngineFailed):
+        app.register_error_handler(kind, _embedder_problem)
+    return app
+
+
+def _context() -> _Context:
+    return cast("_Context", current_app.extensions["embedstream"])
+
+
+@routes.post("/generate")
+def generate() -> Response:
+    context = _context()
+    context.embedder.check_ready()
+    if not request.is_json:
+        message = "the body must have the content type application/json"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_application_json", message)
+    asked = read_generate(request.get_data(cache=False), context.limits, context.embedder.facts.model_name)
+    if isinstance(asked, One):
+        return json_response(_one(asked, context.embedder))
+    return json_response(_many(asked, context.embedder))
+
+
+def _one(asked: One, embedder: Embedder) -> dict[str, Any]:
+    embedded, facts = embedder.embed([asked.text]), embedder.facts
+    [count] = embedded.token_counts
+    return {
+        "id": asked.echo["id"],
+        "text": asked.text,
+        "embedding": embedded.vectors[0],
+        "embedding_dimension": facts.embedding_dimension,
+        "model_name": facts.model_name,
+        "model_revision": facts.model_revision,
+        "source": asked.echo["source"],
+        "embedding_timestamp": datetime.now(UTC),
+        "metadata": asked.echo["metadata"],
+        "token_count": count,
+        "truncated": count > facts.max_tokens,
+    }
+
+
+def _many(asked: Many, embedder: Embedder) -> dict[str, Any]:
+    embedded, facts = embedder.embed(asked.texts), embedder.facts
+    return {
+        "model_name": facts.model_name,
+        "model_revision": facts.model_revision,
+        "embedding_dimension": facts.embedding_dimension,
+        "embeddings": _block(embedded) if asked.encoding == "base64" else embedded.vectors,
+        "token_counts": embedded.token_counts,
+        "truncated": [count > facts.max_tokens for count in embedded.token_counts],
+    }
+
+
+def _block(embedded: Embedded) -> str:
+    return base64.b64encode(embedded.vectors.astype("<f4", copy=False).tobytes()).decode()
+
+
+@routes.get("/health")
+def health() -> Response:
+    embedder = _context().embedder
+    state: dict[str, Any] = {"status": embedder.status}
+    try:
+        state |= asdict(embedder.facts)
+        state["queue_texts"] = embedder.queue_length
+        embedder.check_ready()
+    except (Loading, Draining) as exc:
+        return answer(_problem_of(exc), state)
+    return json_response(state)
+
+
+@routes.get("/info")
+def info() -> Response:
+    context = _context()
+    engine = context.embedder.engine
+    return json_response(
+        {
+            "version": embedstream.__version__,
+            **asdict(engine.facts),
+            "threads": engine.workers,
+            "limits": context.limits._asdict(),
+        }
+    )
+
+
+def _problem_of(exc: EmbedstreamError) -> Problem:
+    match exc:
+        case QueueFull():
+            return Problem(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", str(exc), retry_after=exc.retry_after)
+        case Draining():
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", str(exc), retry_after=exc.retry_after)
+        case Loading():
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "loading", str(exc), retry_after=exc.retry_after)
+        case EngineFailed():
+            return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(exc), exc.index)
+        case _:
+            raise exc
+
+
+def _embedder_problem(exc: EmbedstreamError) -> Response:
+    return answer(_problem_of(exc))
+
+
+def _http_problem(exc: HTTPException) -> Response:
+    status = HTTPStatus(exc.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    response = answer(Problem(status, status.name.lower(), status.description or status.phrase))
+    for name, value in exc.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(exc: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.path, exc_info=exc)
+    return answer(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says more"))
+
+
+def _note_start() -> None:
+    g.started = time.perf_counter()
+
+
+def _log(response: Response) -> Response:
+    if logger.isEnabledFor(logging.DEBUG):
+        milliseconds = 1000 * (time.perf_counter() - g.started)
+        logger.debug("%s %s %d %.1f ms", request.method, request.path, response.status_code, milliseconds)
+    return response

@@ -1,0 +1,244 @@
+"""Puts the texts of all requests into micro-batches of like length.
+
+An idle worker runs at once whatever waits; while all are busy, texts gather in a bucket for each padded length. A free
+worker takes the bucket whose first text has waited longest. So a text waits for its turn only, and a batch computes
+next to no padding.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from embedstream.errors import EmbedstreamError, RetryLater
+from embedstream.service.tokens import padded_length
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from embedstream.service.engine import Engine, Vectors
+    from embedstream.service.tokens import Ids, Tokens
+
+    Infer = Callable[[Sequence[Ids]], Vectors]
+
+logger = logging.getLogger(__name__)
+
+# So many tokens' numbers stay in a core's cache; larger batches are slower, smaller ones waste it.
+BATCH_TOKENS = 768
+
+_CHUNK_TEXTS = 64
+_HUGE_CHARACTERS = 65_536
+_MEASURED_BATCHES = 64
+_LONGEST_RETRY_SECONDS = 60
+
+
+class QueueFull(RetryLater):
+    """As many texts wait as may."""
+
+
+class Draining(RetryLater):
+    """The service is about to end, and takes nothing new."""
+
+
+class EngineFailed(EmbedstreamError):
+    """The engine has no vector for the text at `index`."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"the engine failed on text {index}")
+        self.index = index
+
+
+class Embedded(NamedTuple):
+    """Vectors float32 (texts, dimension), and each text's number of tokens before truncation."""
+
+    vectors: Vectors
+    token_counts: list[int]
+
+
+class _Request:
+    def __init__(self, texts: int, dimension: int) -> None:
+        self.vectors = np.empty((texts, dimension), np.float32)
+        self.left = texts
+        self.settled = threading.Event()
+        if not texts:
+            self.settled.set()
+        self.error: EmbedstreamError | None = None
+
+
+class _Item(NamedTuple):
+    number: int
+    request: _Request
+    row: int
+    ids: Ids
+
+
+class Batcher:
+    """Shares an engine among requests; ready to use once made.
+
+    `queue_texts` is the number of texts that may be accepted and not yet done.
+    """
+
+    def __init__(self, engine: Engine, *, queue_texts: int, batch_tokens: int = BATCH_TOKENS) -> None:
+        self._engine = engine
+        self._queue_texts = queue_texts
+        self._batch_tokens = batch_tokens
+        self._changed = threading.Condition()
+        self._buckets: dict[int, deque[_Item]] = {}
+        self._requests: set[_Request] = set()
+        self._accepted = 0
+        self._number = 0
+        self._draining = False
+        self._ended = False
+        self._measured: deque[tuple[int, float]] = deque(maxlen=_MEASURED_BATCHES)
+        self._one_huge = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._work, args=(engine.open_worker(),), name=f"worker-{number}", daemon=True)
+            for number in range(engine.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def queue_length(self) -> int:
+        """Texts accepted and not yet done."""
+        return self._accepted
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Wait for the vectors of texts, of which there must be no more than `queue_texts`.
+
+        Raises QueueFull or Draining, with the seconds to wait where they are known, and EngineFailed.
+        """
+        request = self._admit(len(texts))
+        try:
+            counts = [count for chunk in _chunks(texts) for count in self._submit(request, texts, chunk)]
+            request.settled.wait()
+        finally:
+            self._forget(request)
+        if request.error:
+            raise request.error
+        return Embedded(request.vectors, counts)
+
+    def drain(self, seconds: float) -> bool:
+        """Take nothing new, finish what was accepted, then end; what takes longer than `seconds` fails as Draining.
+
+        Tells whether everything was finished.
+        """
+        with self._changed:
+            self._draining = True
+            finished = self._changed.wait_for(lambda: not self._requests, seconds)
+            self._ended = True
+            for request in self._requests:
+                request.error = Draining("the service ended before the texts' turn came")
+                request.settled.set()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(seconds if finished else 0)
+        return finished
+
+    def _admit(self, texts: int) -> _Request:
+        request = _Request(texts, self._engine.facts.embedding_dimension)
+        with self._changed:
+            if self._draining:
+                raise Draining("the service takes no new texts: it is about to end", 1.0)
+            excess = self._accepted + texts - self._queue_texts
+            if excess > 0:
+                raise QueueFull(f"{self._accepted} texts wait already", self._seconds_for(excess))
+            self._accepted += texts
+            self._requests.add(request)
+        return request
+
+    def _seconds_for(self, texts: int) -> float:
+        done, seconds = (sum(column) for column in zip(*self._measured, strict=True)) if self._measured else (0, 0)
+        if not done:
+            return 1.0
+        return min(_LONGEST_RETRY_SECONDS, max(1, math.ceil(texts * seconds / done / self._engine.workers)))
+
+    def _submit(self, request: _Request, texts: Sequence[str], chunk: range) -> list[int]:
+        tokens = self._tokenize([texts[index] for index in chunk])
+        with self._changed:
+            for index, one in zip(chunk, tokens, strict=True):
+                bucket = self._buckets.setdefault(padded_length(len(one.ids)), deque())
+                bucket.append(_Item(self._number, request, index, one.ids))
+                self._number += 1
+            self._changed.notify_all()
+        return [one.total for one in tokens]
+
+    def _tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        if len(texts[0]) <= _HUGE_CHARACTERS:
+            return self._engine.tokenize(texts)
+        # It may take a second of a CPU and 50 times its size in memory.
+        with self._one_huge:
+            return self._engine.tokenize(texts)
+
+    def _forget(self, request: _Request) -> None:
+        with self._changed:
+            self._accepted -= request.left
+            request.left = 0
+            self._requests.discard(request)
+            self._changed.notify_all()
+
+    def _work(self, infer: Infer) -> None:
+        while batch := self._take():
+            started = time.perf_counter()
+            self._run(infer, batch)
+            self._settle(batch, time.perf_counter() - started)
+
+    def _take(self) -> list[_Item]:
+        """Wait for a batch; an empty one means the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._buckets or self._ended)
+            if self._ended:
+                return []
+            length, bucket = min(self._buckets.items(), key=lambda entry: entry[1][0].number)
+            fitting = max(1, self._batch_tokens // length)
+            batch = [bucket.popleft() for _ in range(min(fitting, len(bucket)))]
+            if not bucket:
+                del self._buckets[length]
+            return batch
+
+    def _run(self, infer: Infer, batch: Sequence[_Item]) -> None:
+        try:
+            vectors = infer([item.ids for item in batch])
+            if not np.isfinite(vectors).all():
+                raise ArithmeticError("a vector is not finite")  # noqa: TRY301 - as if the engine had raised it
+        except Exception:
+            if len(batch) == 1:
+                logger.exception("the engine failed on a text of %d tokens", len(batch[0].ids))
+                batch[0].request.error = EngineFailed(batch[0].row)
+                return
+            for item in batch:
+                self._run(infer, [item])
+            return
+        for item, vector in zip(batch, vectors, strict=True):
+            item.request.vectors[item.row] = vector
+
+    def _settle(self, batch: Sequence[_Item], seconds: float) -> None:
+        with self._changed:
+            self._measured.append((len(batch), seconds))
+            for request in (item.request for item in batch):
+                if request.left:
+                    request.left -= 1
+                    self._accepted -= 1
+                    if not request.left:
+                        request.settled.set()
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[range]:
+    """Runs of texts to tokenise at a time, a huge text by itself, so that workers can begin with the first."""
+    start = 0
+    for index, text in enumerate(texts):
+        huge = len(text) > _HUGE_CHARACTERS
+        if index > start and (huge or index - start == _CHUNK_TEXTS):
+            yield range(start, index)
+            start = index
+        if huge:
+            yield range(index, index + 1)
+            start = index + 1
+    if start < len(texts):
+        yield range(start, len(texts))

@@ -1,0 +1,80 @@
+"""The service behind its HTTP routes: an engine that is loaded, used, and drained."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from embedstream.errors import RetryLater
+from embedstream.service.batching import Batcher, Draining, Embedded, QueueFull
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedstream.service.engine import Engine, EngineFacts
+
+Status = Literal["loading", "ready", "draining"]
+
+
+class Loading(RetryLater):
+    """The model is not loaded yet."""
+
+
+class Embedder:
+    """`loading` until it is started with an engine, then `ready`, and `draining` from the call of `drain`.
+
+    `requests` is how many may wait for vectors at a time.
+    """
+
+    def __init__(self, *, queue_texts: int, requests: int) -> None:
+        self.status: Status = "loading"
+        self.requests = requests
+        self._queue_texts = queue_texts
+        self._slots = threading.BoundedSemaphore(requests)
+        self._engine: Engine | None = None
+        self._batcher: Batcher | None = None
+
+    def start(self, engine: Engine) -> None:
+        """Be ready, once the engine's workers are."""
+        self._batcher = Batcher(engine, queue_texts=self._queue_texts)
+        self._engine = engine
+        if self.status == "loading":
+            self.status = "ready"
+
+    @property
+    def engine(self) -> Engine:
+        """Raises Loading."""
+        if self._engine is None:
+            raise Loading("the model is being loaded", 1.0)
+        return self._engine
+
+    @property
+    def facts(self) -> EngineFacts:
+        """Raises Loading."""
+        return self.engine.facts
+
+    @property
+    def queue_length(self) -> int:
+        return self._batcher.queue_length if self._batcher else 0
+
+    def check_ready(self) -> None:
+        """Raises Loading or Draining."""
+        if self.status == "draining":
+            raise Draining("the service is about to end", 1.0)
+        if self.status == "loading":
+            raise Loading("the model is being loaded", 1.0)
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Wait for vectors; raises QueueFull, Draining, Loading or EngineFailed."""
+        self.check_ready()
+        if self._batcher is None or not self._slots.acquire(blocking=False):
+            raise QueueFull("as many requests wait already as may", 1.0)
+        try:
+            return self._batcher.embed(texts)
+        finally:
+            self._slots.release()
+
+    def drain(self, seconds: float) -> bool:
+        """See `Batcher.drain`."""
+        self.status = "draining"
+        return self._batcher.drain(seconds) if self._batcher else True

