@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import embedstream
-from embedstream.display import as_json, console, first_line, progress, table
+from embedstream.display import as_json, first_line, progress, table
 from embedstream.errors import EmbedstreamError
 from embedstream.local.commands import app as local_app
 from embedstream.settings import load_settings
@@ -124,7 +124,7 @@ def search(
         print(as_json([hit._asdict() for hit in hits]))
     else:
         rows = [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]
-        console.print(table(["similarity", "id", "text"], rows))
+        print(table(["similarity", "id", "text"], rows))
 
 
 @app.command()

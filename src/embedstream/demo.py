@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 WORDS = "parse a date from a string"
-_POLL = 0.1
+_POLL = 0.02
 
 
 def run(settings: Settings, limit: int | None = None, patience: float = 600.0) -> None:
@@ -46,7 +46,7 @@ def _load(connection: psycopg.Connection[Any], settings: Settings, messages: lis
     starts = {position.partition: position.end for position in kafka.positions(settings)}
     began = time.monotonic()
     sent = kafka.produce(settings, settings.kafka_input_topic, (_record(message) for message in messages))
-    console.print(f"\nSent {sent} docstrings of Python's standard library to topic {settings.kafka_input_topic}.")
+    print(f"\nSent {sent} docstrings of Python's standard library to topic {settings.kafka_input_topic}.")
     with progress("embedding", total=sent) as update:
         _wait(lambda: _arrived(connection, settings, starts), sent, patience, update)
     seconds = time.monotonic() - began
@@ -92,13 +92,13 @@ def _show_query(connection: psycopg.Connection[Any], settings: Settings) -> None
     rows = connection.execute(query)
     shown = [(id, model, " ".join(f"{number:+.4f}" for number in vector)) for id, model, vector in rows]
     _heading(query.as_string().replace('"', ""))
-    console.print(table(["id", "model_name", "embedding"], shown))
+    print(table(["id", "model_name", "embedding"], shown))
 
 
 def _show_search(settings: Settings) -> None:
     _heading(f'embedstream search "{WORDS}" -k 5 --where kind=function')
     hits = search(settings, WORDS, 5, {"kind": "function"})
-    console.print(
+    print(
         table(["similarity", "id", "text"], [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits])
     )
 
@@ -109,11 +109,11 @@ def _show_update_and_delete(connection: psycopg.Connection[Any], settings: Setti
     steps = [("new", "The first text."), ("update", "The second text wins."), ("delete", None)]
     for what, text in steps:
         value = None if text is None else json.dumps({"id": id, "text": text}).encode()
-        began = time.monotonic()
         kafka.produce(settings, settings.kafka_input_topic, [Outgoing(value, id.encode())])
+        began = time.monotonic()
         _wait(partial(_has_text, connection, settings, id, text), 1, patience)
         shown = "no row" if text is None else repr(text)
-        console.print(f"{what:<7} {id}: {shown}, after {(time.monotonic() - began) * 1000:.0f} ms")
+        print(f"{what:<7} {id}: {shown}, {(time.monotonic() - began) * 1000:.0f} ms after Kafka had it")
 
 
 def _has_text(connection: psycopg.Connection[Any], settings: Settings, id: str, text: str | None) -> bool:
@@ -129,10 +129,10 @@ def _show_dead_letter(settings: Settings, patience: float) -> None:
         record = next((record for record in new_records(patience) if record.value() == value), None)
     if record is None:
         raise ConfigError(f"no dead letter came within {patience:.0f} s: see the job at FLINK_REST_URL")
-    console.print(f"sent        {value.decode()}")
+    print(f"sent        {value.decode()}")
     headers = kafka.headers_of(record)
     for name in ("dlq.stage", "dlq.error", "dlq.reason"):
-        console.print(f"{name:<11} {(headers[name] or b'').decode()}", markup=False)
+        print(f"{name:<11} {(headers[name] or b'').decode()}")
 
 
 def _heading(text: str) -> None:
@@ -151,4 +151,4 @@ def show_next_steps(settings: Settings) -> None:
     ]
     width = max(len(step) for step, _ in steps)
     for step, what in steps:
-        console.print(f"  {step:<{width}}  {what}", markup=False, soft_wrap=True)
+        print(f"  {step:<{width}}  {what}")

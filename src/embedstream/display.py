@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,17 +20,24 @@ stderr = Console(stderr=True, highlight=False)
 
 def as_json(facts: Any) -> str:  # noqa: ANN401 - whatever a command prints
     plain = asdict(facts) if is_dataclass(facts) and not isinstance(facts, type) else facts
-    return json.dumps(plain, indent=2, default=str, ensure_ascii=False)
+    return json.dumps(plain, indent=2, default=_plain, ensure_ascii=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table of one line a row; nothing in a cell is taken for markup, and what is too long ends in an ellipsis."""
-    grid = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for column in grid.columns:
-        column.no_wrap = True
-    for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))
-    return grid
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Aligned columns, one line a row; on a terminal what is too long for its width ends in an ellipsis."""
+    cells = [list(map(str, row)) for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(_fitted(line) for line in lines)
+
+
+def _fitted(line: str) -> str:
+    width = console.width if console.is_terminal else len(line)
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def first_line(text: str) -> str:

@@ -42,7 +42,7 @@ class Cluster:
 
     def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
         self._url = settings.flink_rest_url
-        self._http = httpx.Client(base_url=self._url, timeout=10.0, transport=transport, trust_env=False)
+        self._transport = transport
 
     def job(self, name: str) -> Job | None:
         """The job of that name that has not ended, if there is one."""
@@ -67,7 +67,7 @@ class Cluster:
         Raises NotStopped where the job did not end within `timeout` seconds: a call that waits for an outage
         lets no savepoint through. The job then goes on.
         """
-        answer = self._http.post(f"/jobs/{job.id}/stop", json={"drain": False})
+        answer = self._request("POST", f"/jobs/{job.id}/stop", json={"drain": False})
         if answer.is_error:
             raise NotStopped(f"job {job.name} was not stopped (HTTP {answer.status_code})")
         path = f"/jobs/{job.id}/savepoints/{answer.json()['request-id']}"
@@ -82,7 +82,7 @@ class Cluster:
         return str(operation["location"])
 
     def cancel(self, job: Job) -> None:
-        self._http.patch(f"/jobs/{job.id}", params={"mode": "cancel"})
+        self._request("PATCH", f"/jobs/{job.id}", params={"mode": "cancel"})
 
     def _cause(self, job: Job) -> str:
         root = self._get(f"/jobs/{job.id}/exceptions").get("root-exception") or "no exception is known"
@@ -91,8 +91,15 @@ class Cluster:
 
     def _get(self, path: str) -> dict[str, Any]:
         try:
-            return dict(self._http.get(path).raise_for_status().json())
-        except (httpx.HTTPError, ValueError) as exc:
+            return dict(self._request("GET", path).raise_for_status().json())
+        except (httpx.HTTPStatusError, ValueError) as exc:
+            raise ConfigError(f"what answers at {self._url} is no Flink JobManager: set FLINK_REST_URL") from exc
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            with httpx.Client(base_url=self._url, timeout=10.0, transport=self._transport, trust_env=False) as http:
+                return http.request(method, path, **options)
+        except httpx.HTTPError as exc:
             raise ConfigError(
                 f"no Flink JobManager answers at {self._url} ({type(exc).__name__}): start it, or set FLINK_REST_URL"
             ) from exc
