@@ -19,3 +19,5 @@ def stack(tmp_path_factory):
         yield stack
     finally:
         stack.command("local", "down", "--dir", str(directory), timeout=120)
+    assert stack.processes() == []
+    assert stack.log_files_with(stack.secret) == []

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 
 import psutil
 
@@ -48,6 +49,15 @@ class RunningStack:
         pid = self.parts()[part]["pid"]
         psutil.Process(pid).kill()
         return pid
+
+    def processes(self):
+        """The command lines of what still runs with the stack's environment."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("CLOUD_SECRET_KEY") == self.secret:
+                    found.append(process.cmdline())
+        return found
 
     def log_files_with(self, text):
         return [path for path in self.directory.rglob("*.log*") if text.encode() in path.read_bytes()]
