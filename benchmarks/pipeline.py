@@ -9,12 +9,11 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from embedstream.service.loading import load_engine
-
 from embedstream import kafka, store
 from embedstream.corpus import docstrings
 from embedstream.kafka import Outgoing
 from embedstream.service.batching import Batcher
+from embedstream.service.loading import load_engine
 
 if TYPE_CHECKING:
     from embedstream.settings import Settings

@@ -1,0 +1,396 @@
+import base64
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from embedstream.service.app import create_app
+from embedstream.service.embedder import Embedder
+from embedstream.service.fake import HashEngine
+from embedstream.settings import Settings
+
+DIMENSION = 8
+
+
+class PickyEngine(HashEngine):
+    """Fails on batches with the word poison in them, and stops at a gate."""
+
+    def __init__(self, poison=None, gate=None):
+        super().__init__(DIMENSION, workers=1)
+        self._poison = None if poison is None else self.tokenize([poison])[0].ids
+        self._gate = gate
+
+    def open_worker(self):
+        def infer(texts):
+            if self._gate:
+                assert self._gate.wait(20)
+            if self._poison is not None and any(np.array_equal(ids, self._poison) for ids in texts):
+                raise RuntimeError("this batch is not for me")
+            return self._vectors(texts)
+
+        return infer
+
+
+@pytest.fixture
+def service():
+    """Makes a client of the application over an engine; settings by name."""
+    embedders = []
+
+    def make(engine=None, *, requests=8, **settings):
+        settings = Settings(**settings)
+        embedder = Embedder(queue_texts=settings.embedding_queue_texts, requests=requests)
+        embedder.start(engine or HashEngine(DIMENSION))
+        embedders.append(embedder)
+        return create_app(embedder, settings).test_client()
+
+    yield make
+    for embedder in embedders:
+        embedder.drain(1)
+
+
+@pytest.fixture
+def client(service):
+    return service()
+
+
+def vector(text):
+    engine = HashEngine(DIMENSION)
+    return engine._vectors([engine.tokenize([text])[0].ids])[0]
+
+
+def error_of(response, status, code, index=None):
+    assert response.status_code == status, response.text
+    assert response.content_type == "application/json"
+    assert set(response.json) == {"error"}
+    error = response.json["error"]
+    assert set(error) == {"code", "message", "index"}
+    assert (error["code"], error["index"]) == (code, index)
+    assert error["message"]
+    return error["message"]
+
+
+def test_one_text_comes_back_with_all_its_facts(client):
+    asked = {"id": "m-1", "text": "two words", "source": "mail", "metadata": {"a": [1, None]}, "timestamp": "whenever"}
+    answer = client.post("/generate", json=asked).json
+    assert answer.pop("embedding_timestamp").endswith("Z")
+    assert answer.pop("embedding") == pytest.approx(vector("two words").tolist())
+    assert answer == {
+        "id": "m-1",
+        "text": "two words",
+        "embedding_dimension": DIMENSION,
+        "model_name": "fake:8",
+        "model_revision": "1",
+        "source": "mail",
+        "metadata": {"a": [1, None]},
+        "token_count": 4,
+        "truncated": False,
+    }
+
+
+def test_a_text_is_all_that_is_needed(client):
+    answer = client.post("/generate", json={"text": "alone", "id": None}).json
+    assert (answer["id"], answer["source"], answer["metadata"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("id", [0, 12, 1.5, "", "naïve 🎉"])
+def test_ids_are_strings_or_numbers(client, id):
+    assert client.post("/generate", json={"text": "a", "id": id}).json["id"] == id
+
+
+def test_many_texts_as_floats(client):
+    answer = client.post("/generate", json={"texts": ["a b", "c", "a b"]}).json
+    assert list(answer) == [
+        "model_name", "model_revision", "embedding_dimension", "embeddings", "token_counts", "truncated",
+    ]  # fmt: skip
+    assert np.array_equal(np.float32(answer["embeddings"]), [vector("a b"), vector("c"), vector("a b")])
+    assert (answer["token_counts"], answer["truncated"]) == ([4, 3, 4], [False] * 3)
+
+
+def test_base64_holds_the_same_numbers_row_by_row(client):
+    texts = [f"text {number}" for number in range(512)]
+    answer = client.post("/generate", json={"texts": texts, "encoding_format": "base64"}).json
+    rows = np.frombuffer(base64.b64decode(answer["embeddings"]), "<f4").reshape(512, DIMENSION)
+    assert np.array_equal(rows, [vector(text) for text in texts])
+
+
+def test_a_long_text_is_counted_whole_and_marked(client):
+    answer = client.post("/generate", json={"texts": ["word " * 254, "word " * 255, "word " * 40_000]}).json
+    assert answer["token_counts"] == [256, 257, 40_002]
+    assert answer["truncated"] == [False, True, True]
+
+
+@pytest.mark.parametrize("text", ["\x00", "a\x00b", "\x01", "\ufeff", "\U0010ffff", "🎉" * 50_000, '"\\', "x\u2028y"])
+def test_odd_texts_are_texts(client, text):
+    response = client.post("/generate", json={"texts": [text]})
+    assert np.array_equal(np.float32(response.json["embeddings"]), [vector(text)])
+
+
+@pytest.mark.parametrize("model", ["fake:8", None])
+@pytest.mark.parametrize("rest", [{"text": "a"}, {"texts": ["a"]}])
+def test_the_own_model_may_be_named(client, model, rest):
+    assert client.post("/generate", json={"model": model, **rest}).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["fake:9", "", 7, ["fake:8"], {}])
+@pytest.mark.parametrize("rest", [{"text": "a"}, {"texts": ["a"]}])
+def test_another_model_is_refused(client, model, rest):
+    message = error_of(client.post("/generate", json={"model": model, **rest}), 422, "other_model")
+    assert "fake:8" in message
+
+
+def test_a_model_may_be_named_without_its_organisation(service):
+    engine = HashEngine(DIMENSION)
+    object.__setattr__(engine.facts, "model_name", "someone/some-model")
+    client = service(engine)
+    for name in ("someone/some-model", "some-model"):
+        assert client.post("/generate", json={"text": "a", "model": name}).status_code == 200
+    error_of(client.post("/generate", json={"text": "a", "model": "someone"}), 422, "other_model")
+
+
+BAD_TEXTS = [
+    ("", "text_blank"),
+    (" \t\n\u2003\u00a0", "text_blank"),
+    (None, "text_not_a_string"),
+    (7, "text_not_a_string"),
+    (True, "text_not_a_string"),
+    (["a"], "text_not_a_string"),
+    ({"text": "a"}, "text_not_a_string"),
+    ("half \ud83c here", "text_not_unicode"),
+    ("\udf89", "text_not_unicode"),
+]
+
+
+@pytest.mark.parametrize(("text", "code"), BAD_TEXTS)
+def test_a_bad_text_is_refused_by_its_index(client, text, code):
+    error_of(client.post("/generate", json={"texts": ["fine", "fine too", text, ""]}), 422, code, 2)
+    error_of(client.post("/generate", json={"text": text}), 422, code, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "not_json"),
+        (b"{", "not_json"),
+        (b"text=hello", "not_json"),
+        (b'{"text": NaN}', "not_json"),
+        (b'{"text": "a"} {"text": "b"}', "not_json"),
+        (b'\xef\xbb\xbf{"text": "a"}', "not_json"),
+        (b'{"text": "a\nb"}', "not_json"),
+        (b'{"text": ' + b"[" * 200_000, "not_json"),
+        (b'{"id": ' + b"9" * 5_000 + b', "text": "a"}', "not_json"),
+        (b'{"text": "\xff"}', "not_utf8"),
+        ('{"text": "a"}'.encode("utf-16"), "not_utf8"),
+        (b'"text"', "not_an_object"),
+        (b"null", "not_an_object"),
+        (b'[{"text": "a"}]', "not_an_object"),
+        (b"{}", "text_missing"),
+        (b'{"input": "a"}', "text_missing"),
+        (b'{"text": "a", "texts": ["a"]}', "text_and_texts"),
+        (b'{"texts": "a"}', "texts_not_a_list"),
+        (b'{"texts": null}', "texts_not_a_list"),
+        (b'{"texts": {"0": "a"}}', "texts_not_a_list"),
+        (b'{"texts": []}', "no_texts"),
+        (b'{"texts": ["a"], "encoding_format": "hex"}', "bad_encoding_format"),
+        (b'{"texts": ["a"], "encoding_format": ["float"]}', "bad_encoding_format"),
+    ],
+)
+def test_a_malformed_body_is_refused(client, body, code):
+    error_of(client.post("/generate", data=body, content_type="application/json"), 400, code)
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "nonsense", ""])
+def test_another_content_type_is_refused(client, content_type):
+    error_of(client.post("/generate", data=b'{"text": "a"}', content_type=content_type), 415, "not_application_json")
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/vnd.api+json"])
+def test_kinds_of_json_are_taken(client, content_type):
+    assert client.post("/generate", data=b'{"text": "a"}', content_type=content_type).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"id": True},
+        {"id": ["a"]},
+        {"id": 10**30},
+        {"id": "\ud800"},
+        {"source": 7},
+        {"source": "\ud800"},
+        {"metadata": "a"},
+        {"metadata": []},
+        {"metadata": {"\udc00": 1}},
+        {"metadata": {"n": 2**70}},
+    ],
+)
+def test_what_cannot_be_sent_back_is_refused(client, field):
+    error_of(client.post("/generate", json={"text": "a", **field}), 422, "bad_field")
+
+
+def test_metadata_too_deep_to_send_back_is_refused(client):
+    nested = {}
+    for _ in range(400):
+        nested = {"a": nested}
+    error_of(client.post("/generate", json={"text": "a", "metadata": nested}), 422, "bad_field")
+
+
+def test_a_text_over_the_limit_is_refused_by_its_index(service):
+    client = service(max_text_bytes=10)
+    assert client.post("/generate", json={"texts": ["x" * 10, "é" * 5]}).status_code == 200
+    message = error_of(client.post("/generate", json={"texts": ["a", "é" * 5 + "x"]}), 413, "text_too_large", 1)
+    assert "11" in message
+    assert "10" in message
+
+
+def test_a_body_over_the_limit_is_refused(service):
+    client = service(embedding_max_request_bytes=1024)
+    response = client.post("/generate", json={"texts": ["x" * 2000]})
+    error_of(response, 413, "request_entity_too_large")
+
+
+def test_more_texts_than_can_ever_wait_are_refused(service):
+    client = service(embedding_queue_texts=3)
+    assert client.post("/generate", json={"texts": ["a"] * 3}).status_code == 200
+    error_of(client.post("/generate", json={"texts": ["a"] * 4}), 413, "too_many_texts")
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/generate/", "/health/x", "/static/app.py", "/%ff%00", "/..%2f"])
+def test_other_paths_are_not_found(client, path):
+    error_of(client.get(path), 404, "not_found")
+    error_of(client.post(path, json={"text": "a"}), 404, "not_found")
+
+
+def test_other_methods_are_named(client):
+    response = client.get("/generate")
+    error_of(response, 405, "method_not_allowed")
+    assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+    error_of(client.delete("/health"), 405, "method_not_allowed")
+
+
+def test_health_says_what_the_vectors_are(client):
+    response = client.get("/health")
+    assert response.status_code == 200
+    assert response.json == {
+        "status": "ready",
+        "model_name": "fake:8",
+        "model_revision": "1",
+        "embedding_dimension": DIMENSION,
+        "normalised": True,
+        "max_tokens": 256,
+        "engine": "hash",
+        "precision": "f32",
+        "queue_texts": 0,
+    }
+
+
+def test_info_says_what_is_accepted(service):
+    client = service(embedding_queue_texts=100, max_text_bytes=50, embedding_max_request_bytes=2048)
+    info = client.get("/info").json
+    assert info["limits"] == {
+        "max_texts": 100, "max_text_bytes": 50, "max_request_bytes": 2048, "queue_texts": 100, "requests": 8,
+    }  # fmt: skip
+    assert (info["model_name"], info["threads"]) == ("fake:8", 2)
+
+
+def test_a_service_that_loads_says_so():
+    embedder = Embedder(queue_texts=8, requests=8)
+    client = create_app(embedder, Settings()).test_client()
+    response = client.get("/health")
+    assert (response.status_code, response.json["status"], response.json["error"]["code"]) == (
+        503,
+        "loading",
+        "loading",
+    )
+    for response in (client.post("/generate", json={"text": "a"}), client.get("/info")):
+        error_of(response, 503, "loading")
+        assert response.headers["Retry-After"] == "1"
+
+
+def in_background(call):
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(call()))
+    thread.start()
+    return thread, answers
+
+
+def wait_for_queue(client, length):
+    for _ in range(400):
+        if client.get("/health").json["queue_texts"] == length:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(client.get("/health").json)
+
+
+def test_a_full_queue_asks_for_patience(service):
+    gate = threading.Event()
+    client = service(PickyEngine(gate=gate), embedding_queue_texts=4)
+    thread, answers = in_background(lambda: client.post("/generate", json={"texts": ["a", "b", "c"]}))
+    wait_for_queue(client, 3)
+    response = client.post("/generate", json={"texts": ["d", "e"]})
+    error_of(response, 429, "queue_full")
+    assert int(response.headers["Retry-After"]) >= 1
+    gate.set()
+    thread.join()
+    assert answers[0].status_code == 200
+    assert client.post("/generate", json={"texts": ["d", "e"]}).status_code == 200
+
+
+def test_more_requests_than_may_wait_are_asked_for_patience(service):
+    gate = threading.Event()
+    client = service(PickyEngine(gate=gate), requests=1)
+    thread, answers = in_background(lambda: client.post("/generate", json={"text": "a"}))
+    wait_for_queue(client, 1)
+    error_of(client.post("/generate", json={"text": "b"}), 429, "queue_full")
+    gate.set()
+    thread.join()
+    assert answers[0].status_code == 200
+
+
+def test_a_draining_service_finishes_what_it_accepted_and_takes_nothing_new():
+    gate = threading.Event()
+    embedder = Embedder(queue_texts=8, requests=8)
+    embedder.start(PickyEngine(gate=gate))
+    client = create_app(embedder, Settings()).test_client()
+    asking, answers = in_background(lambda: client.post("/generate", json={"text": "a"}))
+    wait_for_queue(client, 1)
+    draining, finished = in_background(lambda: embedder.drain(20))
+    while embedder.status != "draining":
+        threading.Event().wait(0.01)
+    error_of(client.post("/generate", json={"text": "b"}), 503, "draining")
+    health = client.get("/health")
+    assert (health.status_code, health.json["status"], health.json["model_name"]) == (503, "draining", "fake:8")
+    gate.set()
+    asking.join()
+    draining.join()
+    assert answers[0].json["text"] == "a"
+    assert finished == [True]
+
+
+def test_a_text_that_the_engine_fails_on_is_named_and_its_mates_in_other_requests_live(service, caplog):
+    client = service(PickyEngine(poison="poison"))
+    error_of(client.post("/generate", json={"texts": ["a", "poison", "b"]}), 500, "engine_failed", 1)
+    assert client.post("/generate", json={"texts": ["a", "b"]}).status_code == 200
+    assert "poison" not in caplog.text
+
+
+def test_what_nobody_expected_is_told_without_details(service, monkeypatch, caplog):
+    client = service()
+    monkeypatch.setattr("embedstream.service.app.read_generate", lambda *_: 1 / 0)
+    message = error_of(client.post("/generate", json={"text": "a"}), 500, "internal_error")
+    assert "division" not in message
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_requests_are_logged_only_when_asked_for(service, caplog):
+    client = service()
+    client.get("/health")
+    assert not caplog.records
+    caplog.set_level("DEBUG")
+    client.get("/health")
+    assert caplog.messages[0].startswith("GET /health 200 ")
+
+
+def test_what_is_sent_is_json_to_every_reader(client):
+    body = client.post("/generate", json={"text": "naïve 🎉 \u2028 \x00"}).data
+    assert json.loads(body)["text"] == "naïve 🎉 \u2028 \x00"
