@@ -255,5 +255,6 @@ def _refusal(exc: psycopg.Error) -> Rejected:
 
 def _trouble(exc: psycopg.Error) -> str:
     """One line without document text: the server quotes values only in the detail, which is left out."""
-    message = exc.diag.message_primary or str(exc).strip().splitlines()[-1:] or [type(exc).__name__]
-    return message if isinstance(message, str) else message[0]
+    lines = (exc.diag.message_primary or str(exc)).strip().splitlines()
+    failures = [line for line in lines if " failed: " in line] or lines or [type(exc).__name__]
+    return failures[-1].strip("- \t")

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 import embedstream
 from embedstream.service.batching import Draining, EngineFailed, QueueFull
@@ -74,10 +74,17 @@ def generate() -> Response:
     if not request.is_json:
         message = "the body must have the content type application/json"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_application_json", message)
-    asked = read_generate(request.get_data(cache=False), context.limits, context.embedder.facts.model_name)
+    asked = read_generate(_body(context.limits.max_request_bytes), context.limits, context.embedder.facts.model_name)
     if isinstance(asked, One):
         return json_response(_one(asked, context.embedder))
     return json_response(_many(asked, context.embedder))
+
+
+def _body(max_bytes: int) -> bytes:
+    body = request.get_data(cache=False)
+    if request.content_length is None and len(body) >= max_bytes:
+        raise RequestEntityTooLarge  # a body of unknown length is cut at the limit without a word
+    return body
 
 
 def _one(asked: One, embedder: Embedder) -> dict[str, Any]:

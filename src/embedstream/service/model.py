@@ -100,8 +100,10 @@ def find_model(wanted: str) -> Model:
             prefix=_prefix(root, pooling),
             lower_case=bool(sentence.get("do_lower_case")),
         )
-    except KeyError as exc:
-        raise ConfigError(f"{transformer / 'config.json'} lacks {exc}: use a complete model directory") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ConfigError(
+            f"the configuration in {root} lacks or garbles {exc}: use a complete model directory"
+        ) from exc
 
 
 def revision(model: Model) -> str:

@@ -1,0 +1,248 @@
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from embedstream.local.ports import LOOPBACK, free_port
+from support.service import MINILM, running_service, started_service
+
+
+@pytest.fixture
+def client(service_url):
+    with httpx.Client(base_url=service_url, timeout=50, trust_env=False) as client:
+        yield client
+
+
+def run_service(**environment):
+    return subprocess.run(
+        [sys.executable, "-m", "embedstream.service"],
+        env={**os.environ, "EMBEDDING_MODEL": "fake:4", "EMBEDDING_HOST": LOOPBACK, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_health_has_what_a_table_is_pinned_to(client):
+    assert client.get("/health").json() == {
+        "status": "ready",
+        "model_name": MINILM,
+        "model_revision": "264fd352e252",
+        "embedding_dimension": 384,
+        "normalised": True,
+        "max_tokens": 256,
+        "engine": "openvino",
+        "precision": "f32",
+        "queue_texts": 0,
+    }
+
+
+def test_one_text(client):
+    answer = client.post("/generate", json={"text": "Where is my parcel?", "id": 7, "metadata": {"a": 1}}).json()
+    assert (answer["id"], answer["metadata"], answer["token_count"], answer["truncated"]) == (7, {"a": 1}, 7, False)
+    assert len(answer["embedding"]) == answer["embedding_dimension"] == 384
+
+
+def test_all_forms_give_the_same_numbers(client):
+    texts = ["Where is my parcel?", "🎉 naïve", "word " * 300, "a\x00b"]
+    floats = client.post("/generate", json={"texts": texts}).json()
+    block = client.post("/generate", json={"texts": texts, "encoding_format": "base64"}).json()
+    rows = np.frombuffer(base64.b64decode(block.pop("embeddings")), "<f4").reshape(-1, 384)
+    assert np.array_equal(np.float32(floats.pop("embeddings")), rows)
+    assert floats == block
+    assert block["truncated"] == [False, False, True, False]
+    alone = [client.post("/generate", json={"text": text}).json()["embedding"] for text in texts]
+    assert np.abs(np.float32(alone) - rows).max() < 1e-6
+
+
+def test_512_texts_in_one_request(client):
+    texts = [f"message {number}" for number in range(512)]
+    answer = client.post("/generate", json={"texts": texts, "encoding_format": "base64"}).json()
+    rows = np.frombuffer(base64.b64decode(answer["embeddings"]), "<f4").reshape(512, 384)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    assert len(np.unique(rows, axis=0)) == 512
+
+
+def test_a_huge_text_does_not_keep_others_waiting(client, service_url):
+    def huge():
+        return httpx.post(f"{service_url}/generate", json={"text": "word " * 200_000}, timeout=50, trust_env=False)
+
+    with ThreadPoolExecutor(4) as threads:
+        futures = [threads.submit(huge) for _ in range(4)]
+        slowest = 0.0
+        while not all(future.done() for future in futures):
+            started = time.monotonic()
+            assert client.post("/generate", json={"text": "hello"}).status_code == 200
+            slowest = max(slowest, time.monotonic() - started)
+    assert [future.result().json()["token_count"] for future in futures] == [200_002] * 4
+    assert slowest < 1.0
+
+
+def test_a_body_too_large_gets_its_answer_whether_or_not_it_says_its_length(client):
+    large = b'{"text": "' + b"x" * 20_000_000 + b'"}'
+    headers = {"Content-Type": "application/json"}
+    parts = (large[start : start + 65_536] for start in range(0, len(large), 65_536))
+    for content in (large, parts):
+        response = client.post("/generate", content=content, headers=headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (413, "request_entity_too_large")
+    assert client.get("/health").is_success
+
+
+BYTES = [
+    b"\x00" * 100,
+    b"GET /health\r\n\r\n",
+    b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: nonsense\r\n\r\n{}",
+    b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+    b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("sent", BYTES)
+def test_bytes_that_are_no_request_do_no_harm(client, service_url, sent):
+    url = httpx.URL(service_url)
+    with socket.create_connection((url.host, url.port), 5) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(5)
+        assert b" 500 " not in connection.recv(4096).partition(b"\r\n")[0]
+    assert client.post("/generate", json={"text": "still here"}).status_code == 200
+
+
+def test_it_says_loading_before_it_is_ready(tmp_path):
+    with started_service(tmp_path) as service:
+        seen = []
+        while "ready" not in seen:
+            try:
+                answer = httpx.get(f"{service.url}/health", timeout=5, trust_env=False)
+            except httpx.ConnectError:
+                continue
+            seen.append(answer.json()["status"])
+            assert answer.status_code == (200 if seen[-1] == "ready" else 503)
+        assert set(seen) == {"loading", "ready"}
+        ready = next(record for record in service.records() if record["message"] == "ready")
+    assert (ready["model"], ready["dimension"], ready["port"]) == (MINILM, 384, service.port)
+    assert ready["threads"] >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_finishes_what_it_accepted_and_leaves_nothing(tmp_path, number):
+    texts = ["a few words about the weather on the island today " * 8] * 64
+
+    def ask():
+        return httpx.post(f"{service.url}/generate", json={"texts": texts}, timeout=30, trust_env=False)
+
+    with running_service(tmp_path) as service, ThreadPoolExecutor(2) as threads:
+        family = service.family()
+        futures = [threads.submit(ask) for _ in range(2)]
+        wait_for_work(service)
+        with httpx.Client(base_url=service.url, trust_env=False) as idle:
+            idle.get("/info")
+            service.process.send_signal(number)
+            assert refusals(idle) == {("draining", 503)}
+        assert service.process.wait(20) == 0
+        assert [len(future.result().json()["embeddings"]) for future in futures] == [64, 64]
+        assert "drained" in [record["message"] for record in service.records()]
+    assert_gone(family)
+
+
+def wait_for_work(service):
+    while httpx.get(f"{service.url}/health", trust_env=False).json()["queue_texts"] < 100:
+        pass
+
+
+def refusals(client):
+    """What a request gets from the moment that the service refuses it."""
+    for _ in range(100):
+        response = client.post("/generate", json={"text": "late"})
+        if not response.is_success:
+            return {(response.json()["error"]["code"], response.status_code)}
+    raise AssertionError
+
+
+def assert_gone(family):
+    deadline = time.monotonic() + 5
+    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_it_cannot_finish_in_time_is_refused(tmp_path):
+    texts = ["word " * 250] * 1500
+
+    def ask():
+        return httpx.post(f"{service.url}/generate", json={"texts": texts}, timeout=30, trust_env=False)
+
+    with running_service(tmp_path, EMBEDDING_DRAIN_SECONDS="1") as service, ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(ask)
+        wait_for_work(service)
+        assert service.terminate() == 0
+        assert (answer.result().status_code, answer.result().json()["error"]["code"]) == (503, "draining")
+
+
+def test_a_killed_main_process_leaves_no_orphan(tmp_path):
+    with running_service(tmp_path, "fake:4") as service:
+        family = service.family()
+        assert len(family) == 2
+        service.process.kill()
+        service.process.wait()
+        assert_gone(family)
+
+
+def test_a_killed_worker_ends_the_service(tmp_path):
+    with running_service(tmp_path, "fake:4") as service:
+        service.family()[1].kill()
+        assert service.process.wait(10) == 1
+
+
+def test_a_port_in_use_is_said_in_one_line(tmp_path):
+    with running_service(tmp_path, "fake:4") as service:
+        for host in (LOOPBACK, "localhost", "0.0.0.0"):
+            result = run_service(EMBEDDING_PORT=str(service.port), EMBEDDING_HOST=host)
+            assert (result.returncode, result.stdout) == (2, "")
+            [line] = result.stderr.splitlines()
+            assert line.startswith(f"embedstream: cannot listen on {host}:{service.port}")
+        assert httpx.get(f"{service.url}/health", trust_env=False).is_success
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"EMBEDDING_MODEL": "no/such-model"}, "no model no/such-model"),
+        ({"EMBEDDING_MODEL": "fake:x"}, "fake:384"),
+        ({"EMBEDDING_HOST": "no.such.host.invalid"}, "no.such.host.invalid"),
+        ({"EMBEDDING_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
+        ({"EMBEDDING_PORT": "70000"}, "EMBEDDING_PORT"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(environment, said):
+    result = run_service(**{"EMBEDDING_PORT": str(free_port()), **environment})
+    assert (result.returncode, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert said in line
+
+
+def test_a_hundred_connections_are_served_or_asked_for_patience(tmp_path):
+    with running_service(tmp_path, "fake:4") as service:
+        start = threading.Barrier(100)
+
+        def ask(number):
+            start.wait(20)
+            return httpx.post(
+                f"{service.url}/generate", json={"texts": [f"text {number}"] * 20}, timeout=30, trust_env=False
+            )
+
+        with ThreadPoolExecutor(100) as threads:
+            answers = list(threads.map(ask, range(100)))
+    assert {answer.status_code for answer in answers} <= {200, 429}
+    assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 429)
