@@ -1,8 +1,11 @@
 import base64
 import json
 import math
+import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +89,30 @@ def test_a_huge_text_is_counted_to_its_end(batcher):
     embedded = batcher.embed(["word " * 200_000, "a"])
     assert embedded.token_counts == [200_002, 3]
     assert np.isfinite(embedded.vectors).all()
+
+
+WITNESS = """
+import sys
+
+def witness(event, args):
+    if event in ("os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo"):
+        print(event, args)
+
+sys.addaudithook(witness)
+from embedstream.service.engine import OpenVinoEngine
+from embedstream.service.model import find_model
+
+engine = OpenVinoEngine(find_model(sys.argv[1]), workers=1)
+engine.open_worker()
+"""
+
+
+def test_nothing_leaves_the_machine(tmp_path):
+    """Importing OpenVINO as it comes would send usage data out, and write to the user's home."""
+    home = {**os.environ, "HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", WITNESS, MINILM], env=home, capture_output=True, check=True)
+    assert result.stdout == b""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 routes = Blueprint("embedding", __name__)
 
 _MAX_TEXTS = 2048
+_MAX_DISCARDED_BYTES = 268_435_456
+_CHUNK_BYTES = 65_536
 
 
 class _Context:
@@ -54,6 +57,7 @@ def create_app(embedder: Embedder, settings: Settings) -> Flask:
     app.extensions["embedstream"] = _Context(embedder, limits)
     app.register_blueprint(routes)
     app.before_request(_note_start)
+    app.after_request(_read_to_the_end)
     app.after_request(_log)
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, _http_problem)
@@ -178,6 +182,16 @@ def _http_problem(exc: HTTPException) -> Response:
 def _unexpected(exc: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.path, exc_info=exc)
     return answer(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says more"))
+
+
+def _read_to_the_end(response: Response) -> Response:
+    """A client that is still sending when the connection is closed would lose the answer with it."""
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        left = _MAX_DISCARDED_BYTES
+        with suppress(OSError):
+            while left > 0 and (read := len(request.environ["wsgi.input"].read(_CHUNK_BYTES))):
+                left -= read
+    return response
 
 
 def _note_start() -> None:

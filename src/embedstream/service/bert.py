@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import openvino
-from openvino import opset13 as op
 from safetensors import SafetensorError, safe_open
 
 from embedstream.errors import ConfigError
+from embedstream.service.runtime import op, openvino
 
 if TYPE_CHECKING:
     from openvino import Node

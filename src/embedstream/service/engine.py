@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 
 from embedstream.service.bert import build_bert
 from embedstream.service.model import revision
+from embedstream.service.runtime import openvino
 from embedstream.service.tokens import Ids, TextTokenizer, Tokens, padded_length
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ _LOGGING = {"incremental": True, "handlers": {}, "loggers": {"_granian": {"level
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what was accepted, for at most EMBEDDING_DRAIN_SECONDS.
+    """Serve until SIGTERM, SIGINT or SIGHUP; then finish what was accepted, for at most EMBEDDING_DRAIN_SECONDS.
 
     While the model is loaded, /health answers 503. Where the worker process ends by itself, SystemExit(1) is raised.
 
@@ -57,6 +57,8 @@ def serve(settings: Settings) -> None:
             log_level=LogLevels.error,
             log_dictconfig=_LOGGING,
         )
+        # Granian would reload the worker, and go on after its terminal is gone.
+        server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
         configure_logging(settings.log_level)
         logger.info("starting", extra={"address": address, "port": settings.embedding_port, "pid": os.getpid()})
         server.serve(target_loader=partial(_load_application, settings), wrap_loader=False)
