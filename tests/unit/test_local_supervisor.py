@@ -74,11 +74,14 @@ def stop():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.fixture
 def children():
-    return psutil.Process().children(recursive=True)
+    """What this process has started since the test began; servers that other tests share do not count."""
+    before = psutil.Process().children(recursive=True)
+    return lambda: [child for child in psutil.Process().children(recursive=True) if child not in before]
 
 
-def test_parts_start_after_what_they_need_and_stop_in_reverse(tmp_path, watched):
+def test_parts_start_after_what_they_need_and_stop_in_reverse(tmp_path, watched, children):
     first, second = Script(tmp_path, "first"), Script(tmp_path, "second", needs=("first", "not here"))
     watched.run(first, second, when_ready=stop)
     assert {"first": "starting", "second": "waiting"} in watched.history
@@ -95,7 +98,7 @@ def test_a_follower_waits_for_the_start_alone(tmp_path, watched):
     assert {"first": "starting", "second": "starting"} in watched.history
 
 
-def test_a_killed_part_is_reported_and_started_again(tmp_path, watched):
+def test_a_killed_part_is_reported_and_started_again(tmp_path, watched, children):
     part = Script(tmp_path, "part")
 
     def kill_once():
@@ -110,14 +113,14 @@ def test_a_killed_part_is_reported_and_started_again(tmp_path, watched):
     assert children() == []
 
 
-def test_children_of_a_dead_part_are_ended_before_it_starts_again(tmp_path, watched):
+def test_children_of_a_dead_part_are_ended_before_it_starts_again(tmp_path, watched, children):
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); sys.exit(1)"
     with pytest.raises(GiveUp):
         watched.run(Script(tmp_path, "part", code))
     assert children() == []
 
 
-def test_a_part_that_keeps_ending_stops_all(tmp_path, watched):
+def test_a_part_that_keeps_ending_stops_all(tmp_path, watched, children):
     part, other = Script(tmp_path, "part", "raise SystemExit(7)"), Script(tmp_path, "other")
     with pytest.raises(GiveUp, match="part ended with exit code 7, and 5 times before within 120 s"):
         watched.run(other, part)
@@ -126,7 +129,7 @@ def test_a_part_that_keeps_ending_stops_all(tmp_path, watched):
     assert children() == []
 
 
-def test_a_part_that_says_that_it_cannot_run_stops_all_at_once(tmp_path, watched):
+def test_a_part_that_says_that_it_cannot_run_stops_all_at_once(tmp_path, watched, children):
     part = Script(tmp_path, "part", "import sys; print('embedstream: no such model'); sys.exit(2)")
     with pytest.raises(ConfigError, match="part cannot run: no such model"):
         watched.run(Script(tmp_path, "other"), part)
@@ -149,7 +152,7 @@ def test_a_program_that_is_not_there_is_reported(tmp_path, watched):
         watched.run(part)
 
 
-def test_a_second_signal_does_not_wait(tmp_path, watched):
+def test_a_second_signal_does_not_wait(tmp_path, watched, children):
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
     def stop_twice():
@@ -163,7 +166,7 @@ def test_a_second_signal_does_not_wait(tmp_path, watched):
     assert children() == []
 
 
-def test_all_are_ended_even_if_one_of_them_cannot_be(tmp_path, watched):
+def test_all_are_ended_even_if_one_of_them_cannot_be(tmp_path, watched, children):
     part = Script(tmp_path, "part")
 
     def fail():
@@ -215,7 +218,7 @@ def test_a_job_is_submitted_again_when_it_is_gone_and_left_alone_when_it_was_sto
     assert ({"job": "stopped"} in watched.history[:-1]) == ("stopped" in findings)
 
 
-def test_one_part_by_itself(tmp_path):
+def test_one_part_by_itself(tmp_path, children):
     part = Script(tmp_path, "part", before=["print('prepared')"])
     with running(part):
         assert len(children()) == 1
@@ -224,7 +227,7 @@ def test_one_part_by_itself(tmp_path):
 
 
 @pytest.mark.parametrize(("code", "before"), [("raise SystemExit(3)", ()), (SLEEP, ["raise SystemExit(3)"])])
-def test_one_part_that_fails_shows_the_end_of_its_log(tmp_path, code, before):
+def test_one_part_that_fails_shows_the_end_of_its_log(tmp_path, code, before, children):
     with pytest.raises(PartFailed, match="exit code 3"), running(Script(tmp_path, "part", code, before=before)):
         pass
     assert children() == []
