@@ -70,15 +70,20 @@ class EmbeddingClient:
 
     def embed_now(self, text: str) -> Embedded | Rejected:
         try:
-            return self._refusing([text])[0]
+            return self._request([text])[0]
+        except _Refused as exc:
+            return exc.error
         except _Failed as exc:
             raise EmbeddingUnavailable(f"the embedding service fails: {exc}") from exc
 
     def _embed_chunk(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
+        """Each request waits out an outage by itself, so that what is known of a poison survives the service's restart;
+        where the service fails on every text, all is done again.
+        """
         return self._patience(lambda: self._divide(texts))
 
     def _divide(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
-        """Embed texts, halving them where the service fails on them as a whole: a poison in n costs 2·log2(n) calls."""
+        """Embed texts, halving them where the service fails on all: 2·log2(n) calls find a poison among n."""
         try:
             return self._refusing(texts)
         except _Failed as exc:
@@ -102,7 +107,7 @@ class EmbeddingClient:
     def _suspect(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
         """Go on with a half that failed while the service answered for something else."""
         if len(texts) == 1:
-            return [self._guilty(_Failed("the service fails on this text alone"))]
+            return [self._judge(texts[0], _Failed("it failed while others succeeded"))]
         middle = len(texts) // 2
         return self._halves(texts[:middle], texts[middle:])
 
@@ -142,6 +147,9 @@ class EmbeddingClient:
         return [refused[position] for position in range(len(texts))]
 
     def _post(self, texts: Sequence[str]) -> list[Embedded]:
+        return self._patience(lambda: self._request(texts))
+
+    def _request(self, texts: Sequence[str]) -> list[Embedded]:
         try:
             response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64"})
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
@@ -256,7 +264,7 @@ def _parse(response: httpx.Response, count: int, space: Space) -> list[Embedded]
         body = json.loads(response.content)
         _check_model(body["model_name"], body["model_revision"], space)
         rows = np.frombuffer(base64.b64decode(body["embeddings"], validate=True), "<f4").reshape(count, space.dimension)
-        tokens, truncated = body["token_counts"], body["truncated"]
+        tokens, truncated = list(body["token_counts"]), list(body["truncated"])
     except (ValueError, KeyError, TypeError, binascii.Error) as exc:
         raise _Failed("the answer is not what POST /generate gives") from exc
     if len(tokens) != count or len(truncated) != count or not np.isfinite(rows).all():

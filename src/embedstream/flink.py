@@ -46,15 +46,21 @@ class Cluster:
 
     def job(self, name: str) -> Job | None:
         """The job of that name that has not ended, if there is one."""
+        return next((job for job in self._jobs(name) if job.state not in _ENDED), None)
+
+    def why_ended(self, name: str) -> str:
+        """The state of the latest job of that name, with the root cause where it failed."""
+        jobs = sorted(self._jobs(name), key=lambda job: job.since)
+        return f"is {jobs[-1].state}: {self.cause(jobs[-1])}" if jobs else "is not known to the cluster"
+
+    def _jobs(self, name: str) -> list[Job]:
         jobs = self._get("/jobs/overview")["jobs"]
         found = (Job(job["jid"], job["name"], job["state"], job["start-time"]) for job in jobs)
-        return next((job for job in found if job.name == name and job.state not in _ENDED), None)
+        return [job for job in found if job.name == name]
 
     def runs(self, job: Job) -> bool:
-        """Whether every task of the job runs; raises ConfigError with the root cause where the job has failed."""
+        """Whether every task of the job runs."""
         facts = self._get(f"/jobs/{job.id}")
-        if facts["state"] in _ENDED:
-            raise ConfigError(f"job {job.name} is {facts['state']}: {self._cause(job)}")
         return facts["state"] == "RUNNING" and all(task["status"] == "RUNNING" for task in facts["vertices"])
 
     def overview(self) -> dict[str, Any]:
@@ -77,6 +83,8 @@ class Cluster:
             status = self._get(path)
             operation = status["operation"] if status["status"]["id"] == "COMPLETED" else {}
             time.sleep(_POLL)
+        if "failure-cause" in operation:
+            raise NotStopped(f"job {job.name} was not stopped: its savepoint failed, see {self._url}")
         if "location" not in operation:
             raise NotStopped(f"job {job.name} took no savepoint within {timeout:.0f} s, and goes on")
         return str(operation["location"])
@@ -84,7 +92,8 @@ class Cluster:
     def cancel(self, job: Job) -> None:
         self._request("PATCH", f"/jobs/{job.id}", params={"mode": "cancel"})
 
-    def _cause(self, job: Job) -> str:
+    def cause(self, job: Job) -> str:
+        """The innermost exception of the job's latest failure, in one line."""
         root = self._get(f"/jobs/{job.id}/exceptions").get("root-exception") or "no exception is known"
         causes = [line for line in root.splitlines() if line.startswith("Caused by: ")] or root.splitlines()
         return str(causes[-1].removeprefix("Caused by: "))

@@ -138,6 +138,10 @@ def _accepted(batch: _Batch, results: Iterable[tuple[Sequence[Message], Embedded
     return changes
 
 
+def _unexpected(exc: Exception) -> Rejected:
+    return Rejected("decode", "unexpected", f"reading the record failed ({type(exc).__name__})")
+
+
 def _kind(change: Change) -> Kind:
     if isinstance(change.item, Delete):
         return "deleted"
@@ -159,6 +163,8 @@ class _Batch:
                 item = decode(record, rules)
             except Rejected as exc:
                 self._outcomes[position] = Outcome("rejected", exc)
+            except Exception as exc:  # noqa: BLE001 - no bytes, whatever they are, may restart the job
+                self._outcomes[position] = Outcome("rejected", _unexpected(exc))
             else:
                 self._waiting.setdefault(item.id, []).append((item.version, position, item))
         for versions in self._waiting.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0
 _DAY_MS = 24 * 60 * 60 * 1000
-LARGEST_DEAD_LETTER = 16 * 1024 * 1024
+LARGEST_MESSAGE = 16 * 1024 * 1024
+# Well above any message: the broker's limit is on compressed batches, the sink's on what goes into them.
+LARGEST_DEAD_LETTER = 64 * 1024 * 1024
 
 
 class Outgoing(NamedTuple):
@@ -102,28 +104,24 @@ def _await_topic(settings: Settings, name: str, future: Any) -> None:  # noqa: A
 
 def positions(settings: Settings) -> list[Position]:
     """How far the group is in each partition of the input topic; empty where there is no such topic."""
-    admin = AdminClient(client_config(settings))
     topic = settings.kafka_input_topic
-    found = _broker(settings, lambda: admin.list_topics(timeout=TIMEOUT)).topics.get(topic)
-    partitions = [TopicPartition(topic, number) for number in sorted(found.partitions)] if found else []
-    if not partitions:
-        return []
-    committed = _committed(admin, settings, partitions)
     with Consumer({**client_config(settings), "group.id": settings.kafka_group_id}) as consumer:
-        ends = [(p.partition, _watermarks(settings, consumer, p)) for p in partitions]
-    return [Position(partition, first, end, committed.get(partition)) for partition, (first, end) in ends]
+        found = _broker(settings, lambda: consumer.list_topics(timeout=TIMEOUT)).topics.get(topic)
+        partitions = [TopicPartition(topic, number) for number in sorted(found.partitions)] if found else []
+        if not partitions:
+            return []
+        # The consumer waits for a coordinator that is still loading, which the admin client does not.
+        committed = _broker(settings, lambda: consumer.committed(partitions, timeout=TIMEOUT))
+        ends = [_watermarks(settings, consumer, partition) for partition in partitions]
+    return [
+        Position(place.partition, first, end, place.offset if place.offset >= 0 else None)
+        for place, (first, end) in zip(committed, ends, strict=True)
+    ]
 
 
 def _watermarks(settings: Settings, consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
     first, end = _broker(settings, lambda: consumer.get_watermark_offsets(partition, timeout=TIMEOUT))
     return first, end
-
-
-def _committed(admin: AdminClient, settings: Settings, partitions: list[TopicPartition]) -> dict[int, int]:
-    group = ConsumerGroupTopicPartitions(settings.kafka_group_id, partitions)
-    (future,) = admin.list_consumer_group_offsets([group]).values()
-    found = _broker(settings, lambda: future.result(TIMEOUT))
-    return {p.partition: p.offset for p in found.topic_partitions if p.offset >= 0}
 
 
 def count(settings: Settings, topic: str) -> int:
@@ -157,16 +155,18 @@ def produce(
     """
     producer = Producer(
         {**client_config(settings), "enable.idempotence": True, "compression.type": "lz4", "linger.ms": 20,
-         "message.max.bytes": LARGEST_DEAD_LETTER, "delivery.timeout.ms": 60_000}
+         "message.max.bytes": LARGEST_MESSAGE, "delivery.timeout.ms": 60_000}
     )  # fmt: skip
     failures: list[KafkaError] = []
     sent = 0
-    for sent, record in enumerate(records, 1):
-        _enqueue(producer, topic, record, failures)
-        if failures:
-            break
-        on_sent(sent)
-    producer.flush()
+    try:
+        for sent, record in enumerate(records, 1):
+            _enqueue(producer, topic, record, failures)
+            if failures:
+                break
+            on_sent(sent)
+    finally:
+        producer.flush()
     if failures:
         raise ConfigError(f"topic {topic} at {settings.kafka_bootstrap_servers}: {failures[0].str()}")
     return sent

@@ -183,7 +183,10 @@ def _id(body: dict[str, Any], record: Record) -> str:
 
 def _number_as_written(value: bytes) -> str:
     """The id as it stands in the JSON: two numbers that differ never share a row by being rounded."""
-    return str(json.loads(value, parse_float=str)["id"])
+    try:
+        return str(json.loads(value, parse_float=str)["id"])
+    except RecursionError:
+        raise Rejected("decode", "not_json", "the value is JSON of unreasonable depth") from None
 
 
 def _id_of_delete(record: Record) -> str:

@@ -20,13 +20,15 @@ T = TypeVar("T")
 
 LONGEST_DELAY = 5.0
 LOG_EVERY = 60.0
+SHORTEST_ASKED, LONGEST_ASKED = 0.1, 60.0
 
 
 class Patience:
     """Repeats calls that raise RetryLater until they succeed; safe to use from many threads.
 
     Delays grow exponentially from 0.1 s to `LONGEST_DELAY`, each drawn between half and all of its bound
-    so that many callers do not return at once; a `retry_after` replaces the exponential bound.
+    so that many callers do not return at once. A `retry_after` (at most a minute) is waited for, and up to half
+    of it more.
     """
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -78,6 +80,8 @@ class Patience:
 
 def _delay(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, RetryLater) else None
-    bound = asked if asked is not None else min(LONGEST_DELAY, 0.1 * 2 ** min(state.attempt_number, 10))
-    return bound * random.uniform(0.5 if asked is None else 1.0, 1.0 if asked is None else 1.5)  # noqa: S311
+    asked: float | None = error.retry_after if isinstance(error, RetryLater) else None
+    if asked is not None:  # not before the time, and whatever the other side says
+        return min(max(asked, SHORTEST_ASKED), LONGEST_ASKED) * random.uniform(1.0, 1.5)  # noqa: S311
+    bound: float = min(LONGEST_DELAY, 0.1 * 2.0 ** min(state.attempt_number, 10))
+    return bound * random.uniform(0.5, 1.0)  # noqa: S311

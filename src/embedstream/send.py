@@ -25,15 +25,16 @@ def records_of_lines(lines: Iterable[bytes], key_field: str) -> Iterator[Outgoin
 
 def _key(value: bytes, key_field: str, number: int) -> bytes | None:
     try:
-        body = json.loads(value)
-    except ValueError as exc:
+        body = json.loads(value, parse_float=str)  # as it is written, which is how it becomes the id
+    except (ValueError, RecursionError) as exc:
         raise ConfigError(f"line {number} is not JSON ({exc}); the lines before it were sent") from exc
     if not isinstance(body, dict):
         raise ConfigError(f"line {number} is no JSON object; the lines before it were sent")
     key = body.get(key_field)
-    return None if key is None else str(key).encode(errors="surrogatepass")
+    keyed = isinstance(key, str | int) and not isinstance(key, bool)
+    return str(key).encode(errors="surrogatepass") if keyed else None
 
 
 def deletes(ids: Iterable[str]) -> list[Outgoing]:
     """A record with a null value for each id."""
-    return [Outgoing(None, id.encode()) for id in ids]
+    return [Outgoing(None, id.encode(errors="surrogateescape")) for id in ids]

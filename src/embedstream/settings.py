@@ -120,6 +120,8 @@ class Settings(BaseSettings):
     def _without_trailing_slash(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise ValueError("must have no user and no password in it: it is logged")
         return url.rstrip("/")
 
     @model_validator(mode="after")

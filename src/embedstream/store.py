@@ -31,6 +31,8 @@ _INCOMING_TYPES = (
     "text", "float4[]", "text", "timestamptz", "text", "int4", "bool",
 )  # fmt: skip
 _LARGEST_DIMENSION = 4000
+# PostgreSQL cuts names at 63 bytes; the longest suffix of ours is `_dimension`.
+_LONGEST_NAME = 53
 _DATA_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -49,11 +51,16 @@ class Names(NamedTuple):
 
     @classmethod
     def of(cls, table: str) -> Self:
-        """Raises ConfigError for anything but `table` or `schema.table`."""
+        """The view of `text_message_embeddings` is `text_message_vectors`, that of another table `<table>_vectors`.
+
+        Raises ConfigError for anything but `table` or `schema.table`, and for a name that leaves no room for suffixes.
+        """
         *schema, name = table.split(".")
         if len(schema) > 1 or not all([name, *schema]):
             raise ConfigError(f"PGVECTOR_TABLE={table!r}: write table, or schema.table")
-        stem = name.removesuffix("_embeddings")
+        if len(name.encode()) > _LONGEST_NAME or name == "incoming":
+            raise ConfigError(f"PGVECTOR_TABLE={table!r}: take another name, of at most {_LONGEST_NAME} bytes")
+        stem = "text_message" if name == "text_message_embeddings" else name
         suffixed = (name, f"{name}_ledger", f"{name}_space", f"{stem}_vectors")
         return cls(*(Identifier(*schema, each) for each in suffixed))
 
@@ -132,7 +139,8 @@ def connect(settings: Settings) -> psycopg.Connection[Any]:
         sslmode=settings.pgvector_sslmode,
         connect_timeout=5,
         application_name="embedstream",
-        options="-c timezone=UTC",
+        client_encoding="UTF8",
+        options="-c timezone=UTC -c datestyle=ISO",
         keepalives_idle=10,
         keepalives_interval=5,
         keepalives_count=3,
@@ -150,7 +158,7 @@ def database(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
     except psycopg.OperationalError as exc:
         where = f"{settings.pgvector_host}:{settings.pgvector_port}/{settings.pgvector_db}"
         raise StoreUnavailable(f"PostgreSQL at {where}: {_trouble(exc)}: check PGVECTOR_*") from exc
-    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:
+    except psycopg.Error as exc:
         raise ConfigError(f"PostgreSQL, as user {settings.pgvector_user}: {_trouble(exc)}") from exc
 
 
@@ -165,6 +173,7 @@ def prepare(settings: Settings, space: Space) -> None:
         raise ConfigError(f"PGVECTOR_DIMENSION={settings.pgvector_dimension}, but the service embeds with {space}")
     with database(settings) as connection, connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
+        _check_encoding(connection, settings)
         _check_columns(connection, settings.pgvector_table)
         _check_space(read_space(connection, settings), space, settings)
         connection.execute(_schema(settings.pgvector_table, space.dimension))
@@ -177,6 +186,12 @@ def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space
         return None
     row = connection.execute(statements(settings.pgvector_table)["read_space"]).fetchone()
     return Space(*row) if row else None
+
+
+def _check_encoding(connection: psycopg.Connection[Any], settings: Settings) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ConfigError(f"database {settings.pgvector_db} is in {encoding}: set PGVECTOR_DB to one in UTF8")
 
 
 def _check_columns(connection: psycopg.Connection[Any], table: str) -> None:
@@ -204,7 +219,7 @@ def _check_space(pinned: Space | None, offered: Space, settings: Settings) -> No
 
 def _schema(table: str, dimension: int) -> Composed:
     names = Names.of(table)
-    check = Identifier(f"{table.rpartition('.')[2]}_dimension"[:63])
+    check = Identifier(f"{table.rpartition('.')[2]}_dimension")
     text = resources.files("embedstream.sql").joinpath("schema.sql").read_text(encoding="utf-8")
     return SQL(text).format(**names._asdict(), dimension=Literal(dimension), dimension_check=check)
 

@@ -63,15 +63,17 @@ def _stop(cluster: flink.Cluster, job: flink.Job, say: Callable[[str], None]) ->
 
 def _await_running(cluster: flink.Cluster, settings: Settings, timeout: float) -> flink.Job:
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+    while True:
         job = cluster.job(settings.flink_job_name)
         if job is None:
-            raise ConfigError(f"job {settings.flink_job_name} disappeared: see {settings.flink_rest_url}")
+            raise ConfigError(f"job {settings.flink_job_name} {cluster.why_ended(settings.flink_job_name)}")
         if cluster.runs(job):
             return job
+        if time.monotonic() > deadline:
+            break
         time.sleep(_POLL)
     slots = cluster.overview()["slots-total"]
     raise ConfigError(
         f"job {settings.flink_job_name} does not run after {timeout:.0f} s: the cluster has {slots} slots, "
-        f"FLINK_PARALLELISM is {settings.flink_parallelism}; see {settings.flink_rest_url}"
+        f"FLINK_PARALLELISM is {settings.flink_parallelism}, and of the job's failures {cluster.cause(job)}"
     )

@@ -207,7 +207,14 @@ def test_a_table_in_a_schema(database):
     assert query(database, "SELECT count(*) FROM search.docs_vectors") == [(0,)]
 
 
-@pytest.mark.parametrize("name", ["", ".", "a.b.c", "a."])
+def test_a_database_in_another_encoding_is_refused(database, postgres):
+    with postgres.connect() as admin:
+        admin.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    with pytest.raises(ConfigError, match="one in UTF8"):
+        store.prepare(database.model_copy(update={"pgvector_db": "latin"}), SPACE)
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.b.c", "a.", "incoming", "n" * 54])
 def test_bad_table_names(name):
     with pytest.raises(ConfigError, match="PGVECTOR_TABLE"):
         store.Names.of(name)

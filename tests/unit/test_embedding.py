@@ -87,13 +87,37 @@ def test_a_refused_text_costs_only_itself(status):
 
 
 @pytest.mark.parametrize("guilty", [0, 31, 63])
-def test_one_poison_in_64_is_found_with_2_log2_n_extra_calls(guilty):
+def test_one_poison_in_64_is_found_with_2_log2_n_extra_calls_and_tried_again_before_it_is_charged(guilty):
     texts = [f"text {n:02}" for n in range(64)]
     service = Service(poison=[texts[guilty]])
     results = embed(service, texts)
     assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [guilty]
     assert results[guilty].code == "service_failed"
-    assert len(service.requests) - 1 <= 2 * math.log2(64)
+    canaries_and_trials = 2 * 2
+    assert len(service.requests) - 1 <= 2 * math.log2(64) + canaries_and_trials
+
+
+def test_a_passing_fault_is_charged_to_nobody():
+    internal = httpx.Response(500)
+    results = embed(Service(answers=[internal, internal, None]), ["a", "bb"])
+    assert not any(isinstance(result, Rejected) for result in results)
+
+
+def test_a_text_that_kills_the_service_is_found_across_its_restarts():
+    class Fragile(Service):
+        down = 0
+
+        def __call__(self, request):
+            if self.down:
+                self.down -= 1
+                raise httpx.ConnectError("x")
+            if "deadly" in json.loads(request.content)["texts"]:
+                self.down = 3
+                raise httpx.RemoteProtocolError("x")
+            return super().__call__(request)
+
+    results = embed(Fragile(), ["a", "bb", "deadly", "dddd"])
+    assert [isinstance(result, Rejected) for result in results] == [False, False, True, False]
 
 
 def test_two_poisons_are_both_found():
@@ -116,6 +140,7 @@ TROUBLE = {
     "not found": httpx.Response(404),
     "garbage": httpx.Response(200, content=b"<html>"),
     "too few vectors": httpx.Response(200, json=body([])),
+    "no token counts": httpx.Response(200, json=body(["a", "b"], token_counts=None)),
     "not finite": httpx.Response(200, json=body(["a", "b"], embeddings=base64.b64encode(b"\xff" * 24).decode())),
     "another model": httpx.Response(200, json=body(["a", "b"], model_revision="r2")),
     "internal": httpx.Response(500),

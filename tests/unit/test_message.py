@@ -114,6 +114,7 @@ REJECTED = [
     (b'{"text": NaN}', "not_json"),
     (b'{"text": "a\nb"}', "not_json"),
     (b"[" * 100_000, "not_json"),
+    *((b'{"id":1.5,"text":"x","deep":%s%s}' % (b"[" * depth, b"]" * depth), "not_json") for depth in (50_000, 200_000)),
     (b'{"text":"x","metadata":{"n":%s}}' % (b"9" * 5000), "not_json"),
     ([1], "not_an_object"),
     ("text", "not_an_object"),

@@ -24,6 +24,13 @@ def test_delays_grow_to_their_bound_with_jitter():
     assert len(set(waits)) == 20
 
 
+@pytest.mark.parametrize("asked", [0.0, 7.0, 86_400.0, float("inf")])
+def test_what_the_other_side_asks_for_is_kept_within_reason(asked):
+    waits = []
+    Patience(sleep=waits.append)(failing(1, retry_after=asked))
+    assert 0.1 <= waits[0] <= 90
+
+
 def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError):
         Patience()(lambda: 1 // 0)

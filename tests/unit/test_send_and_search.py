@@ -18,6 +18,15 @@ def test_a_line_becomes_a_record_as_it_stands():
     ]
 
 
+@pytest.mark.parametrize(
+    ("id", "key"),
+    [("1.10", b"1.10"), ("12345678901234567890123", b"12345678901234567890123"), ("true", None), ("{}", None)],
+)
+def test_the_key_is_the_id_as_it_is_written(id, key):
+    (record,) = records_of_lines([b'{"id": %s, "text": "x"}' % id.encode()], "id")
+    assert record.key == key
+
+
 def test_another_field_as_key():
     (record,) = records_of_lines([b'{"id": "a", "user": "u", "text": "x"}'], "user")
     assert record.key == b"u"

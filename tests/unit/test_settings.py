@@ -46,6 +46,12 @@ def test_each_bad_value_is_named_without_the_value(monkeypatch):
     assert "many" not in str(caught.value)
 
 
+def test_a_password_in_an_address_is_refused_and_not_repeated():
+    with pytest.raises(ConfigError, match="no password in it") as caught:
+        load_settings(embedding_service_url="http://user:s3cret@host")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_dead_letters_do_not_go_back_into_the_input():
     with pytest.raises(ConfigError, match=r"^KAFKA_DEAD_LETTER_TOPIC must not be"):
         load_settings(kafka_input_topic="t", kafka_dead_letter_topic="t")

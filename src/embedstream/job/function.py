@@ -44,6 +44,7 @@ class IngestFunction(ScalarFunction):
     def open(self, function_context: FunctionContext) -> None:
         self._settings = worker_settings(self._submitted)
         logging.getLogger("embedstream").setLevel(self._settings.log_level)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each request
         _end_with_task_manager()
         self._ingest: Ingest | None = None
         self._patience = Patience()
@@ -97,6 +98,8 @@ def _end_with_task_manager() -> None:
 
 
 def _watch(task_manager: psutil.Process) -> None:
-    while task_manager.is_running() and task_manager.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(1.0)
-    os._exit(1)
+    try:
+        while task_manager.is_running() and task_manager.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1.0)
+    finally:
+        os._exit(1)

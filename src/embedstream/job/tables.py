@@ -52,6 +52,7 @@ def dead_letters(settings: Settings) -> str:
         "topic": settings.kafka_dead_letter_topic,
         "sink.delivery-guarantee": "at-least-once",
         "properties.max.request.size": str(LARGEST_DEAD_LETTER),
+        "properties.buffer.memory": str(2 * LARGEST_DEAD_LETTER),
         "properties.compression.type": "lz4",
         **_both(settings),
     }

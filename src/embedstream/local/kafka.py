@@ -117,5 +117,11 @@ def jar_download(section: str, count: int, cache: Path) -> Command:
 
 
 def _cluster_id() -> str:
-    """A random UUID in the form that Kafka prints: 22 characters of URL-safe base64."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """A random UUID in the form that Kafka prints: 22 characters of URL-safe base64, no dash in front.
+
+    Behind `-t` that would be taken for an option.
+    """
+    text = "-"
+    while text.startswith("-"):
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return text

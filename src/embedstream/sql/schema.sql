@@ -14,7 +14,8 @@ CREATE TABLE IF NOT EXISTS {space} (
 CREATE TABLE IF NOT EXISTS {table} (
     id text COLLATE "C" PRIMARY KEY,
     text text NOT NULL,
-    embedding real[] NOT NULL CONSTRAINT {dimension_check} CHECK (cardinality(embedding) = {dimension}),
+    -- Numbers with random low bits do not compress: trying to would only cost time.
+    embedding real[] STORAGE EXTERNAL NOT NULL CONSTRAINT {dimension_check} CHECK (cardinality(embedding) = {dimension}),
     model_name text NOT NULL,
     model_revision text NOT NULL,
     source text,
@@ -24,9 +25,6 @@ CREATE TABLE IF NOT EXISTS {table} (
     token_count integer NOT NULL,
     truncated boolean NOT NULL
 );
-
--- Numbers with random low bits do not compress: trying to would only cost time.
-ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE EXTERNAL;
 
 CREATE TABLE IF NOT EXISTS {ledger} (
     id text COLLATE "C" PRIMARY KEY,
