@@ -71,8 +71,9 @@ class Supervisor:
 
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:
-        # nohup and its like ignore SIGHUP, and mean it.
-        numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        # nohup ignores SIGHUP, and means it; a script's `&` ignores SIGINT, and means the keyboard's alone.
+        hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+        numbers = [number for number in STOP_SIGNALS if number != signal.SIGHUP or hangs_up]
         before = {number: signal.signal(number, self._note) for number in numbers}
         try:
             yield
