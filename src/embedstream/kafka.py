@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from embedstream.errors import ConfigError
 
@@ -23,6 +24,17 @@ _DAY_MS = 24 * 60 * 60 * 1000
 LARGEST_MESSAGE = 16 * 1024 * 1024
 # Well above any message: the broker's limit is on compressed batches, the sink's on what goes into them.
 LARGEST_DEAD_LETTER = 64 * 1024 * 1024
+# What a broker answers while a leader or a group's coordinator is elected or loads; librdkafka does not always wait.
+PASSING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
 
 
 class Outgoing(NamedTuple):
@@ -110,7 +122,6 @@ def positions(settings: Settings) -> list[Position]:
         partitions = [TopicPartition(topic, number) for number in sorted(found.partitions)] if found else []
         if not partitions:
             return []
-        # The consumer waits for a coordinator that is still loading, which the admin client does not.
         committed = _broker(settings, lambda: consumer.committed(partitions, timeout=TIMEOUT))
         ends = [_watermarks(settings, consumer, partition) for partition in partitions]
     return [
@@ -136,13 +147,20 @@ def count(settings: Settings, topic: str) -> int:
 
 
 def _broker(settings: Settings, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - untyped upstream
+    patient = Retrying(
+        retry=retry_if_exception(_passing), wait=wait_fixed(0.2), stop=stop_after_delay(TIMEOUT), reraise=True
+    )
     try:
-        return call()
+        return patient(call)
     except KafkaException as exc:
         error = exc.args[0]
         raise ConfigError(
             f"Kafka at {settings.kafka_bootstrap_servers}: {error.str()}: check KAFKA_BOOTSTRAP_SERVERS and KAFKA_*"
         ) from exc
+
+
+def _passing(exc: BaseException) -> bool:
+    return isinstance(exc, KafkaException) and exc.args[0].code() in PASSING
 
 
 def produce(

@@ -2,6 +2,7 @@ import os
 import uuid
 
 import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from embedstream import kafka
 from embedstream.errors import ConfigError
@@ -34,6 +35,35 @@ def test_positions_and_counts(settings):
     assert [position.lag for position in kafka.positions(settings)] == [0, 5, 0]
     assert kafka.count(settings, settings.kafka_input_topic) == 5
     assert kafka.count(settings, "no-such-topic") == 0
+
+
+@pytest.mark.parametrize("code", sorted(kafka.PASSING))
+def test_an_election_is_waited_for(settings, monkeypatch, code):
+    kafka.ensure_topics(settings)
+    committed, answers = Consumer.committed, [KafkaException(KafkaError(code))] * 2
+
+    class Elected(Consumer):
+        def committed(self, *args, **options):
+            if answers:
+                raise answers.pop()
+            return committed(self, *args, **options)
+
+    monkeypatch.setattr(kafka, "Consumer", Elected)
+    assert len(kafka.positions(settings)) == 3
+    assert answers == []
+
+
+def test_an_election_without_end_is_one_clear_error(settings, monkeypatch):
+    kafka.ensure_topics(settings)
+
+    class Headless(Consumer):
+        def committed(self, *_, **__):
+            raise KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
+
+    monkeypatch.setattr(kafka, "Consumer", Headless)
+    monkeypatch.setattr(kafka, "TIMEOUT", 1.0)
+    with pytest.raises(ConfigError, match="check KAFKA_BOOTSTRAP_SERVERS"):
+        kafka.positions(settings)
 
 
 def test_no_topic_no_positions(settings):
