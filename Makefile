@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/installed ## make .venv from the lock (about two minutes; again: nothing to do)
@@ -45,6 +45,10 @@ test-unit: setup ## run the tests that need no server
 e2e: setup ## run only the tests of the whole stack
 	$(PYTEST) tests/e2e
 
+.PHONY: e2e-compose
+e2e-compose: setup ## build and test the Docker stack (needs Docker; about ten minutes)
+	$(PYTEST) -p no:randomly tests/compose
+
 .PHONY: check
 check: setup ## lint, format check, types, import rules
 	$(BIN)/ruff check .
@@ -56,7 +60,12 @@ check: setup ## lint, format check, types, import rules
 bench: setup ## measure the pipeline against its engine
 	$(BIN)/python -m benchmarks
 
+LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 \
+	--override requirements/overrides.txt --no-header --no-annotate
+
 .PHONY: lock
-lock: ## for maintainers: make the lock anew (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \
-		--override requirements/overrides.txt --no-header --no-annotate --output-file requirements/lock.txt
+lock: ## for maintainers: make the locks anew (needs uv)
+	$(LOCK) --all-extras --output-file requirements/lock.txt
+	$(LOCK) --extra service --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
+	$(LOCK) --extra job --constraint requirements/lock.txt --output-file requirements/flink.txt
+	$(LOCK) --extra jars --extra build --constraint requirements/lock.txt --output-file requirements/build.txt

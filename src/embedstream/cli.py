@@ -31,6 +31,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
 
 
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
 @app.command()
 def version(json: AsJson = False) -> None:
     """Print the version.
@@ -61,6 +65,13 @@ def demo(
 def submit(
     replace: Annotated[bool, typer.Option(help="Stop the job that runs with a savepoint, and start it anew.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until every task of the job runs.")] = 120.0,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep the job submitted until SIGTERM, and stop it then with a savepoint.")
+    ] = False,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="With --follow: a file that exists while every task of the job runs.")
+    ] = None,
+    logs: Annotated[Path | None, typer.Option(help="With --follow: a directory of Flink's logs to print.")] = None,
 ) -> None:
     """Create topics and table where they are missing, and start the job unless it runs already.
 
@@ -68,7 +79,13 @@ def submit(
     """
     from embedstream.submit import submit
 
-    submit(load_settings(), lambda line: print(line, flush=True), replace=replace, timeout=timeout)
+    if not follow:
+        submit(load_settings(), say, replace=replace, timeout=timeout)
+        return
+    from embedstream.follow import follow as keep
+    from embedstream.logtail import LogTail
+
+    keep(load_settings(), say, ready_file, LogTail(logs, say) if logs else lambda: None)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +16,7 @@ from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.settings import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from embedstream.settings import Settings
 
@@ -37,6 +37,22 @@ class Job(NamedTuple):
     since: int
 
 
+Finding = Literal["runs", "gone", "stopped"]
+
+
+def jobs_named(overview: Mapping[str, Any], name: str) -> list[Job]:
+    """The jobs of that name in an answer of `/jobs/overview`, oldest first."""
+    found = (Job(job["jid"], job["name"], job["state"], job["start-time"]) for job in overview["jobs"])
+    return sorted((job for job in found if job.name == name), key=lambda job: job.since)
+
+
+def judge(jobs: Sequence[Job]) -> Finding:
+    """What became of the latest of these jobs: `stopped` where somebody cancelled or stopped it on purpose."""
+    if any(job.state not in _ENDED for job in jobs):
+        return "runs"
+    return "gone" if not jobs or jobs[-1].state == "FAILED" else "stopped"
+
+
 class Cluster:
     """The cluster behind a JobManager's REST address; raises ConfigError where nobody answers there."""
 
@@ -50,13 +66,15 @@ class Cluster:
 
     def why_ended(self, name: str) -> str:
         """The state of the latest job of that name, with the root cause where it failed."""
-        jobs = sorted(self._jobs(name), key=lambda job: job.since)
+        jobs = self._jobs(name)
         return f"is {jobs[-1].state}: {self.cause(jobs[-1])}" if jobs else "is not known to the cluster"
 
     def _jobs(self, name: str) -> list[Job]:
-        jobs = self._get("/jobs/overview")["jobs"]
-        found = (Job(job["jid"], job["name"], job["state"], job["start-time"]) for job in jobs)
-        return [job for job in found if job.name == name]
+        return jobs_named(self._get("/jobs/overview"), name)
+
+    def finding(self, name: str) -> Finding:
+        """Whether a job of that name runs, is gone, or was stopped."""
+        return judge(self._jobs(name))
 
     def runs(self, job: Job) -> bool:
         """Whether every task of the job runs."""

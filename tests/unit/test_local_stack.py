@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from embedstream.errors import ConfigError
+from embedstream.flink import jobs_named, judge
 from embedstream.local.commands import chosen_parts, render_exports
 from embedstream.local.files import locked, write_whole
 from embedstream.local.flink import FlinkCluster, java_options
-from embedstream.local.job import judge
 from embedstream.local.names import PARTS
 from embedstream.local.ports import FIRST, LAST, LOOPBACK, choose_port, free_port, is_free
 from embedstream.local.process import ProcessId
@@ -243,6 +243,7 @@ def test_flink_s_configuration_keeps_the_shipped_java_options_and_links_the_conn
     ],
 )
 def test_only_a_job_that_nobody_stopped_is_gone(states, finding):
-    jobs = [{"state": state, "start-time": number} for number, state in enumerate(states)]
-    assert judge(jobs) == finding
-    assert judge(jobs[::-1]) == finding
+    jobs = [{"jid": "", "name": "x", "state": state, "start-time": number} for number, state in enumerate(states)]
+    other = {"jid": "", "name": "y", "state": "RUNNING", "start-time": 9}
+    assert judge(jobs_named({"jobs": [*jobs, other]}, "x")) == finding
+    assert judge(jobs_named({"jobs": [other, *jobs[::-1]]}, "x")) == finding

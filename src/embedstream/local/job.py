@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import httpx
 
 from embedstream.errors import EmbedstreamError
-from embedstream.flink import Cluster, NotStopped
+from embedstream.flink import Cluster, NotStopped, jobs_named, judge
 from embedstream.local.part import Part
 from embedstream.local.process import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    from embedstream.flink import Finding
     from embedstream.local.flink import FlinkCluster
     from embedstream.settings import Settings
-
-Finding = Literal["runs", "gone", "stopped", "unknown"]
 
 SAVEPOINT_SECONDS = 10.0
 
@@ -42,13 +40,14 @@ class Job(Part):
     def is_ready(self) -> bool:
         return False
 
-    def look(self) -> Finding:
-        """What the JobManager knows of the job; a job that somebody stopped on purpose is not `gone`."""
+    def look(self) -> Finding | Literal["unknown"]:
+        """What the JobManager knows of the job. One that somebody stopped is left alone, or
+        `embedstream submit --replace` would meet a second one.
+        """
         answer = self._cluster.get("/jobs/overview")
         if answer is None:
             return "unknown"
-        jobs = [job for job in answer["jobs"] if job["name"] == self._settings.flink_job_name]
-        return judge(jobs)
+        return judge(jobs_named(answer, self._settings.flink_job_name))
 
     def before_stop(self) -> str | None:
         """Stop with a savepoint: what has been read is committed, and not read again at the next start."""
@@ -62,14 +61,3 @@ class Job(Part):
         except (EmbedstreamError, httpx.HTTPError) as exc:
             return f"not stopped with a savepoint: {exc}"
         return None
-
-
-def judge(jobs: Sequence[dict[str, Any]]) -> Finding:
-    """A job that was cancelled or stopped is left alone, or `embedstream submit --replace` would meet a second one."""
-    states = [job["state"] for job in sorted(jobs, key=lambda job: job["start-time"])]
-    ended = {"FAILED": "gone", "CANCELED": "stopped", "FINISHED": "stopped"}
-    if any(state not in ended for state in states):
-        return "runs"
-    if not states or states[-1] == "FAILED":
-        return "gone"
-    return "stopped"

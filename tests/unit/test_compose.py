@@ -1,0 +1,146 @@
+"""What the Docker stack promises that can be read from its files; tests/compose runs it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedstream.local.flink import shipped_configuration
+from embedstream.local.jars import locked_jars
+from embedstream.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+FLINK = ("flink-jobmanager", "flink-taskmanager", "flink-submit")
+DOCKERFILES = sorted((ROOT / "deploy").glob("*/Dockerfile"))
+SCRIPTS = [ROOT / "e2e_test.sh", ROOT / ".ci" / "run", *sorted((ROOT / "deploy").rglob("*.sh"))]
+# Read by processes that do not run in these containers.
+NOT_IN_DOCKER = {"flink_home", "embedstream_cache_dir"}
+# The addresses inside of the stack are fixed.
+FIXED = {"embedding_host", "embedding_port"}
+
+
+def dockerfile_of(service):
+    build = service.get("build")
+    return (ROOT / build["dockerfile"]).read_text() if build else ""
+
+
+def test_the_promised_services_are_there():
+    assert set(SERVICES) == {
+        "kafka", "kafka-ui", "embedding-service", "pgvector-postgres", "pgadmin", *FLINK,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("service", "variable", "port"),
+    [
+        ("kafka", "KAFKA_HOST_PORT", 9092),
+        ("kafka-ui", "KAFKA_UI_HOST_PORT", 8082),
+        ("embedding-service", "EMBEDDING_SERVICE_HOST_PORT", 5000),
+        ("pgvector-postgres", "PGVECTOR_HOST_PORT", 5432),
+        ("pgadmin", "PGADMIN_HOST_PORT", 8080),
+        ("flink-jobmanager", "FLINK_HOST_PORT", 8081),
+    ],
+)
+def test_host_ports_are_on_loopback_and_can_be_moved(service, variable, port):
+    (published,) = SERVICES[service]["ports"]
+    assert published.startswith(f"127.0.0.1:${{{variable}:-{port}}}:")
+
+
+def test_no_other_service_has_a_host_port():
+    assert sum(len(service.get("ports", ())) for service in SERVICES.values()) == 6
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_stays_and_has_a_health_check(name):
+    """A container that ends with 0 would fail `up --wait`: so there is no one-shot here."""
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert "healthcheck" in service or "HEALTHCHECK" in dockerfile_of(service)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_dependency_is_waited_for_until_it_is_healthy(name):
+    needs = SERVICES[name].get("depends_on", {})
+    assert all(need["condition"] == "service_healthy" for need in needs.values())
+
+
+def test_the_submitter_stops_before_all_that_it_needs():
+    assert set(SERVICES["flink-submit"]["depends_on"]) >= {"kafka", "pgvector-postgres", "flink-taskmanager"}
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - NOT_IN_DOCKER - FIXED))
+def test_every_setting_reaches_who_reads_it(name):
+    variable = name.upper()
+    is_service_s = name.startswith("embedding_") and not name.startswith("embedding_service_")
+    is_client_s = name in ("embedding_batch_texts", "embedding_requests_in_flight")
+    for service in ("embedding-service",) if is_service_s and not is_client_s else FLINK:
+        assert str(SERVICES[service]["environment"][variable]).startswith(f"${{{variable}")
+
+
+def test_every_variable_of_the_stack_is_in_the_example():
+    used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
+    shown = set(re.findall(r"^# ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
+    assert used == shown
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)
+def test_images_are_pinned_unprivileged_labelled_and_checked(path):
+    text = path.read_text()
+    bases = re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)
+    assert bases
+    assert all(re.search(r":.*\d", base) for base in bases)
+    assert re.findall(r"^USER (\w+)", text, flags=re.MULTILINE)[-1] not in ("root", "0")
+    assert "HEALTHCHECK" in text
+    assert "org.opencontainers.image.title" in text
+    assert "# syntax=" not in text
+    for install in re.findall(r"pip install (.*)", text):
+        assert "--require-hashes" in install or "/dist/*.whl" in install
+
+
+def test_images_that_are_not_ours_are_pinned():
+    for service in SERVICES.values():
+        assert "build" in service or re.search(r":.*\d", service["image"])
+
+
+def test_what_is_kept_lies_in_named_volumes():
+    used = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_flink_s_java_options_are_those_that_it_ships():
+    ours = yaml.safe_load((ROOT / "deploy" / "flink" / "config.yaml").read_text())
+    shipped = yaml.safe_load(shipped_configuration())
+    assert ours["env.java.opts.all"] == shipped["env"]["java"]["opts"]["all"]
+
+
+def test_the_connector_in_the_image_is_the_locked_one():
+    assert "embedstream.local.jars flink" in (ROOT / "deploy" / "flink" / "Dockerfile").read_text()
+    assert [jar.artifact for jar in locked_jars("flink")] == ["flink-sql-connector-kafka"]
+
+
+@pytest.mark.parametrize("name", ["log4j-console.properties", "../../src/embedstream/local/log4j2.properties"])
+def test_the_logger_that_prints_secrets_is_off(name):
+    text = (ROOT / "deploy" / "flink" / name).read_text()
+    logger = re.search(r"logger\.(\w+)\.name = .*\.DefaultJobBundleFactory", text)[1]
+    assert f"logger.{logger}.level = off" in text
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_shell_scripts_are_clean(path):
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run([shellcheck, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["service", "flink", "build"])
+def test_the_locks_of_the_images_are_parts_of_the_lock(name):
+    whole = (ROOT / "requirements" / "lock.txt").read_text().split("\n")
+    part = (ROOT / "requirements" / f"{name}.txt").read_text().split("\n")
+    pins = {line.split(" ")[0] for line in whole if "==" in line}
+    assert {line.split(" ")[0] for line in part if "==" in line} <= pins
+    assert not re.search(r"^torch==", "\n".join(part), flags=re.MULTILINE)
