@@ -91,9 +91,7 @@ def compose(tmp_path_factory):
     stack = Compose(tmp_path_factory.mktemp("compose") / "override.yaml")
     stack("down", "--volumes", "--timeout", "10")
     try:
-        began = time.monotonic()
         stack.up("--build")
-        print(f"built and up in {time.monotonic() - began:.0f} s")
         yield stack
     finally:
         stack.override.unlink(missing_ok=True)
