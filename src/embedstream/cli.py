@@ -139,6 +139,21 @@ def status(json: AsJson = False) -> None:
     print(as_json(found) if json else found)
 
 
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Check service, database, broker, clocks and Flink, and say what to do; exit 1 where something is wrong.
+
+    Writes nothing anywhere, so it can be run before the first message as well as beside a running job.
+
+    Example: embedstream doctor --json
+    """
+    from embedstream.doctor import examine
+
+    findings = examine(load_settings())
+    print(as_json([finding._asdict() for finding in findings]) if json else "\n".join(map(str, findings)))
+    raise typer.Exit(any(finding.state == "FAIL" for finding in findings))
+
+
 def main() -> None:
     """Entry point: errors of ours become one line on standard error and exit code 2."""
     try:
