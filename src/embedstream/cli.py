@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import embedstream
+from embedstream.dead_letters.commands import app as dead_letters_app
 from embedstream.display import as_json, first_line, progress, table
 from embedstream.errors import EmbedstreamError
 from embedstream.local.commands import app as local_app
@@ -26,6 +27,7 @@ app = typer.Typer(
     "Settings are environment variables: see the Configuration table of the README.",
 )
 app.add_typer(local_app, name="local")
+app.add_typer(dead_letters_app, name="dead-letters")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]

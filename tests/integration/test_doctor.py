@@ -170,10 +170,12 @@ def create_topic(settings, topic, partitions=2, **config):
 
 
 def test_topics_that_do_not_fit(world):
-    create_topic(world, world.kafka_input_topic, partitions=1)
+    create_topic(world, world.kafka_input_topic, partitions=1, message_timestamp_type="LogAppendTime")
     create_topic(world, world.kafka_dead_letter_topic, cleanup_policy="compact", retention_ms="-1")
     found = states(world)
-    assert wrong(found) == {"broker.partitions", "broker.dead_letter_size", "broker.dead_letter_cleanup"}
+    assert wrong(found) == {
+        f"broker.{what}" for what in ("partitions", "timestamps", "dead_letter_size", "dead_letter_cleanup")
+    }
     assert found["broker.partitions"].state == "warn"
     assert found["broker.dead_letter_size"].state == found["broker.dead_letter_cleanup"].state == "FAIL"
 

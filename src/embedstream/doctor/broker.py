@@ -113,6 +113,17 @@ def _retention(world: World) -> Verdict:
     return warn(fact, remedy) if 0 <= retention * _NEARLY < age else ok(fact)
 
 
+def _timestamps(world: World) -> Verdict:
+    """Versions go by the records' timestamps, and a replay of a dead letter keeps them."""
+    kind = world.input_config["message.timestamp.type"]
+    if kind == "LogAppendTime":
+        return warn(
+            "the broker replaces the timestamps of records, so a replayed dead letter may overwrite newer versions",
+            "set message.timestamp.type=CreateTime on the input topic",
+        )
+    return ok(f"records keep the timestamps of their producers ({kind})")
+
+
 def _oldest_unread_age(world: World) -> float | None:
     """In seconds, by the records' own timestamps: retention goes by them too."""
     nexts = {p.partition: max(p.first, p.committed or 0) for p in _positions(world) if p.lag}
@@ -175,6 +186,7 @@ CHECKS = (
     Check("broker.partitions", _partitions, _REACHABLE),
     Check("broker.unread", _on(_INPUT, _unread), _REACHABLE),
     Check("broker.retention", _on(_INPUT, _retention), _REACHABLE),
+    Check("broker.timestamps", _on(_INPUT, _timestamps), _REACHABLE),
     Check("broker.dead_letter_topic", _dead_letter_topic, _REACHABLE),
     Check("broker.dead_letter_size", _on(_DEAD, _dead_letter_size), _REACHABLE),
     Check("broker.dead_letter_cleanup", _on(_DEAD, _dead_letter_cleanup), _REACHABLE),
