@@ -138,7 +138,7 @@ def export(
 @app.command()
 def replay(
     *,
-    places: Annotated[list[str] | None, typer.Argument(help=f"{_PLACE} (repeatable).", metavar="[PLACE]...")] = None,
+    places: Annotated[list[str] | None, typer.Argument(help=f"{_PLACE} (repeatable).", metavar="PLACE")] = None,
     all: Annotated[bool, typer.Option("--all", help="Replay all of them.")] = False,
     stage: Stage = None,
     code: Code = None,

@@ -1,15 +1,15 @@
 """Dead letters back to the input topic.
 
 What is sent has the original key, value, headers and timestamp, and goes to the original partition. So its version is
-what it was but for the offset: a newer version of its id that arrived meanwhile stays, and to send it twice is harmless.
+what it was but for the offset: a newer version of its id that arrived meanwhile stays, and sending it twice is harmless.
 
 Two headers come along. `dlq.attempts` is how often the message was rejected. `dlq.replayed` is `<partition>-<offset>`
 of the message in the input topic: a second replay finds it there, beyond the message in the same partition, or in the
 dead letter that the replayed message became, and does not send the message again. It names the message, not
 the dead letter, because the job may write a dead letter twice after a crash.
 
-A message without id and key gets as its key the id that it had, `<topic>-<partition>-<offset>`: from where it stands now
-it would get another one.
+A message without id and key gets as its key the id that it had, `<topic>-<partition>-<offset>`: from its new place it
+would get another one.
 """
 
 from __future__ import annotations
