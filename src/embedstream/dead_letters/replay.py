@@ -1,7 +1,7 @@
 """Dead letters back to the input topic.
 
 What is sent has the original key, value, headers and timestamp, and goes to the original partition. So its version is
-what it was but for the offset: a newer version of its id that arrived meanwhile stays, and sending it twice is harmless.
+what it was but for the offset: a newer version of its id that arrived meanwhile stays; sending it twice is harmless.
 
 Two headers come along. `dlq.attempts` is how often the message was rejected. `dlq.replayed` is `<partition>-<offset>`
 of the message in the input topic: a second replay finds it there, beyond the message in the same partition, or in the
