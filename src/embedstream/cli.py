@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import embedstream
+from embedstream.dead_letters.commands import app as dead_letters_app
 from embedstream.display import as_json, first_line, progress, table
 from embedstream.errors import EmbedstreamError
 from embedstream.local.commands import app as local_app
@@ -26,6 +27,7 @@ app = typer.Typer(
     "Settings are environment variables: see the Configuration table of the README.",
 )
 app.add_typer(local_app, name="local")
+app.add_typer(dead_letters_app, name="dead-letters")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
@@ -154,6 +156,21 @@ def status(json: AsJson = False) -> None:
 
     found = read_status(load_settings())
     print(as_json(found) if json else found)
+
+
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Check service, database, broker, clocks and Flink, and say what to do; exit 1 where something is wrong.
+
+    Writes nothing anywhere, so it can be run before the first message as well as beside a running job.
+
+    Example: embedstream doctor --json
+    """
+    from embedstream.doctor import examine
+
+    findings = examine(load_settings())
+    print(as_json([finding._asdict() for finding in findings]) if json else "\n".join(map(str, findings)))
+    raise typer.Exit(any(finding.state == "FAIL" for finding in findings))
 
 
 def main() -> None:

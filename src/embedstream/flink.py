@@ -62,7 +62,10 @@ class Cluster:
 
     def job(self, name: str) -> Job | None:
         """The job of that name that has not ended, if there is one."""
-        return next((job for job in self._jobs(name) if job.state not in _ENDED), None)
+        return next(iter(self.live_jobs(name)), None)
+
+    def live_jobs(self, name: str) -> list[Job]:
+        return [job for job in self._jobs(name) if job.state not in _ENDED]
 
     def why_ended(self, name: str) -> str:
         """The state of the latest job of that name, with the root cause where it failed."""

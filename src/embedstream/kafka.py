@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,13 +14,15 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from confluent_kafka import Message
 
     from embedstream.settings import Settings
 
 TIMEOUT = 10.0
+# Longer than an election of a partition's leader takes.
+_SILENCE = 30.0
 _DAY_MS = 24 * 60 * 60 * 1000
 LARGEST_MESSAGE = 16 * 1024 * 1024
 # Well above any message: the broker's limit is on compressed batches, the sink's on what goes into them.
@@ -137,13 +140,15 @@ def _watermarks(settings: Settings, consumer: Consumer, partition: TopicPartitio
 
 def count(settings: Settings, topic: str) -> int:
     """Records that a topic holds; 0 where it does not exist."""
+    return sum(end - first for first, end in extent(settings, topic).values())
+
+
+def extent(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
+    """First and next offset of each partition; empty where there is no such topic."""
     with Consumer({**client_config(settings), "group.id": settings.kafka_group_id}) as consumer:
         found = _broker(settings, lambda: consumer.list_topics(timeout=TIMEOUT)).topics.get(topic)
-        total = 0
-        for number in found.partitions if found else ():
-            first, end = _watermarks(settings, consumer, TopicPartition(topic, number))
-            total += end - first
-    return total
+        numbers = sorted(found.partitions) if found else []
+        return {number: _watermarks(settings, consumer, TopicPartition(topic, number)) for number in numbers}
 
 
 def _broker(settings: Settings, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - untyped upstream
@@ -230,6 +235,46 @@ def tail(settings: Settings, topic: str) -> Iterator[Callable[[float], Iterator[
                     yield message
 
         yield records
+
+
+def read(
+    settings: Settings, topic: str, ranges: Mapping[int, tuple[int, int]] | None = None, batch: int = 1000
+) -> Iterator[Message]:
+    """The records of half-open ranges of offsets by partition; without ranges all that the topic holds at the call.
+
+    Offsets have gaps, so a range ends where a record beyond it comes, or the end of its partition.
+    """
+    ranges = extent(settings, topic) if ranges is None else ranges
+    left = {number: end for number, (first, end) in ranges.items() if first < end}
+    config = {
+        **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
+        "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
+    }  # fmt: skip
+    with Consumer(config) as consumer:
+        consumer.assign([TopicPartition(topic, number, ranges[number][0]) for number in left])
+        while left:
+            for message in _consume(settings, consumer, batch):
+                number, offset = message.partition() or 0, message.offset() or 0
+                end = left.get(number, 0)
+                if offset < end and not message.error():
+                    yield message
+                if number in left and (message.error() or offset >= end - 1):
+                    del left[number]
+                    consumer.pause([TopicPartition(topic, number)])
+
+
+def _consume(settings: Settings, consumer: Consumer, batch: int) -> list[Message]:
+    """What has come: records, and ends of partitions as errors. Raises ConfigError where nothing comes for long."""
+    deadline = time.monotonic() + _SILENCE
+    messages: list[Message] = []
+    while not messages and time.monotonic() < deadline:
+        messages = consumer.consume(batch, 0.05)
+    errors = [error for message in messages if (error := message.error())]
+    failures = [error.str() for error in errors if error.code() != KafkaError._PARTITION_EOF]  # noqa: SLF001
+    if failures or not messages:
+        reason = failures[0] if failures else f"no record within {_SILENCE:.0f} s"
+        raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers}: {reason}: check KAFKA_*")
+    return messages
 
 
 def headers_of(message: Message) -> dict[str, bytes | None]:

@@ -173,7 +173,9 @@ def _storable(text: str) -> bool:
 def _id(body: dict[str, Any], record: Record) -> str:
     given = body.get("id")
     if given is None:
-        return _id_of_key(record.key) if record.key is not None else _id_of_coordinates(record)
+        if record.key is not None:
+            return _id_of_key(record.key)
+        return _checked_id(id_of_coordinates(record.topic, record.partition, record.offset))
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         _reject("bad_id", "the id is neither a string nor a number")
     if isinstance(given, float):
@@ -202,8 +204,9 @@ def _id_of_key(key: bytes) -> str:
         raise Rejected("decode", "bad_id", "the key, which is the id, is not UTF-8") from None
 
 
-def _id_of_coordinates(record: Record) -> str:
-    return _checked_id(f"{record.topic}-{record.partition}-{record.offset}")
+def id_of_coordinates(topic: str, partition: int, offset: int) -> str:
+    """The id of a message that has neither one of its own nor a key."""
+    return f"{topic}-{partition}-{offset}"
 
 
 def _checked_id(text: str) -> str:

@@ -118,7 +118,7 @@ class TableStore:
             raise
         except psycopg.Error as exc:
             self.close()
-            raise StoreUnavailable(_trouble(exc)) from exc
+            raise StoreUnavailable(trouble(exc)) from exc
 
     def _open(self) -> psycopg.Connection[Any]:
         connection = connect(self._settings)
@@ -157,9 +157,9 @@ def database(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
             yield connection
     except psycopg.OperationalError as exc:
         where = f"{settings.pgvector_host}:{settings.pgvector_port}/{settings.pgvector_db}"
-        raise StoreUnavailable(f"PostgreSQL at {where}: {_trouble(exc)}: check PGVECTOR_*") from exc
+        raise StoreUnavailable(f"PostgreSQL at {where}: {trouble(exc)}: check PGVECTOR_*") from exc
     except psycopg.Error as exc:
-        raise ConfigError(f"PostgreSQL, as user {settings.pgvector_user}: {_trouble(exc)}") from exc
+        raise ConfigError(f"PostgreSQL, as user {settings.pgvector_user}: {trouble(exc)}") from exc
 
 
 def prepare(settings: Settings, space: Space) -> None:
@@ -173,8 +173,8 @@ def prepare(settings: Settings, space: Space) -> None:
         raise ConfigError(f"PGVECTOR_DIMENSION={settings.pgvector_dimension}, but the service embeds with {space}")
     with database(settings) as connection, connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
-        _check_encoding(connection, settings)
-        _check_columns(connection, settings.pgvector_table)
+        check_encoding(connection, settings)
+        check_columns(connection, settings.pgvector_table)
         _check_space(read_space(connection, settings), space, settings)
         connection.execute(_schema(settings.pgvector_table, space.dimension))
         connection.execute(statements(settings.pgvector_table)["pin_space"], space)
@@ -182,25 +182,25 @@ def prepare(settings: Settings, space: Space) -> None:
 
 def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space | None:
     """The space that the table is pinned to; None where no job was ever submitted for it."""
-    if not _columns(connection, Names.of(settings.pgvector_table).space):
+    if not columns(connection, Names.of(settings.pgvector_table).space):
         return None
     row = connection.execute(statements(settings.pgvector_table)["read_space"]).fetchone()
     return Space(*row) if row else None
 
 
-def _check_encoding(connection: psycopg.Connection[Any], settings: Settings) -> None:
+def check_encoding(connection: psycopg.Connection[Any], settings: Settings) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise ConfigError(f"database {settings.pgvector_db} is in {encoding}: set PGVECTOR_DB to one in UTF8")
 
 
-def _check_columns(connection: psycopg.Connection[Any], table: str) -> None:
-    columns = _columns(connection, Names.of(table).table)
-    if columns and (columns.get("embedding") != "real[]" or "message_timestamp" not in columns):
+def check_columns(connection: psycopg.Connection[Any], table: str) -> None:
+    found = columns(connection, Names.of(table).table)
+    if found and (found.get("embedding") != "real[]" or "message_timestamp" not in found):
         raise ConfigError(f"table {table} exists, but is not one of embedstream's: set PGVECTOR_TABLE to another name")
 
 
-def _columns(connection: psycopg.Connection[Any], relation: Identifier) -> dict[str, str]:
+def columns(connection: psycopg.Connection[Any], relation: Identifier) -> dict[str, str]:
     """The types of a relation's columns by name; nothing where there is no such relation."""
     query = (
         "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
@@ -268,7 +268,7 @@ def _refusal(exc: psycopg.Error) -> Rejected:
     return Rejected("store", f"sqlstate_{exc.sqlstate}", f"PostgreSQL refuses the row ({type(exc).__name__})")
 
 
-def _trouble(exc: psycopg.Error) -> str:
+def trouble(exc: psycopg.Error) -> str:
     """One line without document text: the server quotes values only in the detail, which is left out."""
     lines = (exc.diag.message_primary or str(exc)).strip().splitlines()
     failures = [line for line in lines if " failed: " in line] or lines or [type(exc).__name__]

@@ -2,7 +2,7 @@ import os
 import uuid
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from embedstream import kafka
 from embedstream.errors import ConfigError
@@ -91,3 +91,26 @@ def test_a_broker_that_is_away_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(kafka, "TIMEOUT", 0.5)
     with pytest.raises(ConfigError, match="check KAFKA_BOOTSTRAP_SERVERS"):
         kafka.ensure_topics(load_settings(kafka_bootstrap_servers="127.0.0.1:1"))
+
+
+def test_ranges_are_read_with_their_gaps(settings):
+    kafka.ensure_topics(settings)
+    topic = settings.kafka_input_topic
+    aborting = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "transactional.id": topic})
+    aborting.init_transactions()
+    kafka.produce(settings, topic, [Outgoing(b"%d" % n, partition=n % 2) for n in range(10)])
+    aborting.begin_transaction()
+    aborting.produce(topic, b"never sent", partition=0)
+    aborting.flush()
+    aborting.abort_transaction()
+    assert sorted(message.value() for message in kafka.read(settings, topic)) == [b"%d" % n for n in range(10)]
+    assert [message.value() for message in kafka.read(settings, topic, {0: (1, 3), 2: (0, 0)}, 1)] == [b"2", b"4"]
+    assert [message.value() for message in kafka.read(settings, topic, {0: (4, 100)})] == [b"8"]
+    assert list(kafka.read(settings, "no-such-topic")) == []
+
+
+def test_a_broker_that_falls_silent_ends_the_reading(settings, monkeypatch):
+    monkeypatch.setattr(kafka, "_SILENCE", 0.5)
+    away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    with pytest.raises(ConfigError, match="KAFKA_"):
+        list(kafka.read(away, "topic", {0: (0, 1)}))

@@ -64,3 +64,8 @@ def test_the_function_hands_records_on_as_they_are():
     ]
     assert type(seen[0].partition) is int
     assert result.to_numpy().tolist() == [["rejected", "decode", "c", "r"]] * 2
+
+
+def test_a_dead_letter_counts_its_attempts():
+    statement = tables.insert(load_settings())
+    assert f"'dlq.attempts', ENCODE(CAST({tables.ATTEMPTS} AS STRING), 'UTF-8')" in statement

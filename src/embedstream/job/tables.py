@@ -21,6 +21,9 @@ CREATE TEMPORARY VIEW outcomes AS
 SELECT *, ingest(k, v, topic, `partition`, `offset`, CAST(ts AS TIMESTAMP(3))) AS outcome FROM messages
 """
 
+# A replay says how often the message was rejected before; what a producer wrote there by chance counts as nothing.
+ATTEMPTS = "GREATEST(COALESCE(TRY_CAST(DECODE(headers['dlq.attempts'], 'UTF-8') AS INT), 0), 0) + CAST(1 AS BIGINT)"
+
 
 def source(settings: Settings) -> str:
     """Raw records with their coordinates, from the group's committed offsets, else from the first record on."""
@@ -72,6 +75,7 @@ def insert(settings: Settings) -> str:
         "stage": "outcome.stage",
         "error": "outcome.error",
         "reason": "outcome.reason",
+        "attempts": f"CAST({ATTEMPTS} AS STRING)",
         "job": quoted(settings.flink_job_name),
         "at": _iso("CURRENT_TIMESTAMP"),
     }

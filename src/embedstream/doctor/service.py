@@ -1,0 +1,35 @@
+"""The embedding service, and whether it fits the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedstream.doctor.check import Check, Verdict, fail, ok
+
+if TYPE_CHECKING:
+    from embedstream.doctor.world import World
+
+
+def _reachable(world: World) -> Verdict:
+    return ok(f"{world.settings.embedding_service_url} answers HTTP {world.health.response.status_code}")
+
+
+def _ready(world: World) -> Verdict:
+    return ok(f"embeds with {world.space}")
+
+
+def _dimension(world: World) -> Verdict:
+    wanted, offered = world.settings.pgvector_dimension, world.space.dimension
+    if wanted not in (None, offered):
+        return fail(
+            f"PGVECTOR_DIMENSION is {wanted}, but the service's vectors have {offered}",
+            "set it to that, or start the service with another EMBEDDING_MODEL",
+        )
+    return ok(f"{offered}, as PGVECTOR_DIMENSION" if wanted else f"{offered}; PGVECTOR_DIMENSION is not set")
+
+
+CHECKS = (
+    Check("service.reachable", _reachable),
+    Check("service.ready", _ready, ("service.reachable",)),
+    Check("service.dimension", _dimension, ("service.ready",)),
+)

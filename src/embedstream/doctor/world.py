@@ -1,0 +1,106 @@
+"""What the checks look at; each part is asked when the first check needs it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httpx
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+
+from embedstream import embedding, flink, kafka, store
+from embedstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    import psycopg
+
+    from embedstream.settings import Settings
+    from embedstream.space import Space
+
+
+class Heard(NamedTuple):
+    """An answer of the service, and this machine's clock in the middle of the question and the answer."""
+
+    response: httpx.Response
+    at: datetime
+
+
+class World:
+    """The service, the database, the broker and the cluster that the settings lead to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        if "connection" in self.__dict__:
+            self.connection.close()
+
+    @cached_property
+    def health(self) -> Heard:
+        url = self.settings.embedding_service_url
+        began = datetime.now(UTC)
+        try:
+            response = httpx.get(f"{url}/health", timeout=kafka.TIMEOUT, trust_env=False)
+        except httpx.HTTPError as exc:
+            raise ConfigError(
+                f"no embedding service answers at {url} ({type(exc).__name__}): start it, or set EMBEDDING_SERVICE_URL"
+            ) from exc
+        return Heard(response, began + (datetime.now(UTC) - began) / 2)
+
+    @cached_property
+    def space(self) -> Space:
+        """What the service embeds with."""
+        return embedding.read_space(self.settings)
+
+    @cached_property
+    def connection(self) -> psycopg.Connection[Any]:
+        return store.connect(self.settings)
+
+    @cached_property
+    def pinned(self) -> Space | None:
+        """What the table holds vectors of."""
+        return store.read_space(self.connection, self.settings)
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient(kafka.client_config(self.settings))
+
+    @cached_property
+    def partitions(self) -> dict[str, int]:
+        """The number of partitions of each topic that the broker shows to us."""
+        topics = self.admin.list_topics(timeout=kafka.TIMEOUT).topics
+        return {name: len(topic.partitions) for name, topic in topics.items()}
+
+    @cached_property
+    def input_config(self) -> dict[str, str]:
+        return self._config(self.settings.kafka_input_topic)
+
+    @cached_property
+    def dead_letter_config(self) -> dict[str, str]:
+        return self._config(self.settings.kafka_dead_letter_topic)
+
+    def _config(self, topic: str) -> dict[str, str]:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        entries = self.admin.describe_configs([resource], request_timeout=kafka.TIMEOUT)[resource].result()
+        return {name: str(entry.value) for name, entry in entries.items()}
+
+    @cached_property
+    def cluster(self) -> flink.Cluster:
+        return flink.Cluster(self.settings)
+
+    @cached_property
+    def overview(self) -> dict[str, Any]:
+        return self.cluster.overview()
+
+    @cached_property
+    def jobs(self) -> list[flink.Job]:
+        return self.cluster.live_jobs(self.settings.flink_job_name)

@@ -1,0 +1,229 @@
+import json
+import threading
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from psycopg.sql import SQL, Identifier
+
+from embedstream import embedding, kafka, store
+from embedstream.doctor import CHECKS, examine
+from embedstream.errors import ConfigError
+from embedstream.kafka import Outgoing
+
+GOOD_CLUSTER = {
+    "/overview": {"taskmanagers": 1, "slots-total": 2, "slots-available": 0, "flink-version": "2.3.0"},
+    "/jobs/overview": {"jobs": [{"jid": "j1", "name": "embedstream", "state": "RUNNING", "start-time": 1}]},
+    "/jobs/j1": {"state": "RUNNING", "vertices": [{"status": "RUNNING"}]},
+    "/jobs/j1/exceptions": {"root-exception": "java.lang.Exception: top\nCaused by: the very cause"},
+}
+
+
+@pytest.fixture
+def cluster():
+    """A JobManager's answers by path, and its address."""
+    answers = json.loads(json.dumps(GOOD_CLUSTER))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps(answers[self.path]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield answers, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def world(database, kafka, service_url, cluster):
+    """Settings with everything in place but the topics and the table."""
+    name = uuid.uuid4().hex[:8]
+    return database.model_copy(
+        update={
+            "kafka_bootstrap_servers": kafka, "kafka_input_topic": f"in-{name}", "kafka_group_id": f"group-{name}",
+            "kafka_dead_letter_topic": f"dead-{name}", "embedding_service_url": service_url,
+            "flink_rest_url": cluster[1],
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def prepared(world):
+    kafka.ensure_topics(world)
+    store.prepare(world, embedding.read_space(world))
+    return world
+
+
+def states(settings, **changes):
+    findings = examine(settings.model_copy(update=changes))
+    assert [finding.check for finding in findings] == [check.name for check in CHECKS]
+    return {finding.check: finding for finding in findings}
+
+
+def wrong(findings):
+    return {name for name, finding in findings.items() if finding.state in ("FAIL", "warn")}
+
+
+def test_before_the_first_message_all_is_well(world):
+    found = states(world)
+    assert wrong(found) == set()
+    for name in ("database.table", "broker.input_topic", "broker.dead_letter_topic"):
+        assert "created by submit" in found[name].fact
+    assert kafka.positions(world) == []
+
+
+def test_beside_a_running_job_all_is_well(prepared):
+    kafka.produce(prepared, prepared.kafka_input_topic, [Outgoing(b"{}")])
+    found = states(prepared, pgvector_dimension=384)
+    assert wrong(found) == set()
+    assert {name for name, finding in found.items() if finding.state == "skipped"} == {"clock.broker"}
+
+
+def test_each_part_that_is_away_leaves_the_others_checked(prepared, monkeypatch):
+    monkeypatch.setattr(kafka, "TIMEOUT", 0.5)
+    nowhere = "http://127.0.0.1:1"
+    found = states(prepared, embedding_service_url=nowhere)
+    assert wrong(found) == {"service.reachable"}
+    assert found["database.space"].state == "skipped"
+    assert "set EMBEDDING_SERVICE_URL" in str(found["service.reachable"])
+    found = states(prepared, pgvector_port=1)
+    assert wrong(found) == {"database.reachable"}
+    assert "no PostgreSQL answers" in str(found["database.reachable"])
+    assert wrong(states(prepared, flink_rest_url=nowhere)) == {"flink.reachable"}
+    assert wrong(states(prepared, kafka_bootstrap_servers="127.0.0.1:1")) == {"broker.reachable"}
+
+
+def test_who_is_not_let_in_is_told_why(prepared):
+    found = states(prepared, pgvector_db="no_such")
+    assert "has no database no_such" in found["database.reachable"].fact
+    found = states(prepared, pgvector_user="nobody_such")
+    assert "does not let user nobody_such in" in found["database.reachable"].fact
+
+
+def test_a_service_that_does_not_fit(prepared):
+    assert wrong(states(prepared, pgvector_dimension=3)) == {"service.dimension"}
+    with store.connect(prepared) as connection:
+        connection.execute("UPDATE text_message_embeddings_space SET model_revision = 'other'")
+    assert wrong(states(prepared)) == {"database.space"}
+
+
+def test_a_foreign_table(world):
+    with store.connect(world) as connection:
+        connection.execute("CREATE TABLE text_message_embeddings (id int)")
+    assert "not one of embedstream's" in states(world)["database.table"].fact
+
+
+def test_a_read_only_database(prepared):
+    with store.connect(prepared) as connection:
+        name = Identifier(prepared.pgvector_db)
+        connection.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    assert wrong(states(prepared)) == {"database.writable"}
+
+
+@pytest.fixture
+def role(postgres):
+    name = f"role_{uuid.uuid4().hex[:8]}"
+    with postgres.connect() as connection:
+        connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
+    return name
+
+
+def test_rights_that_are_missing_before_the_first_submit(world, role):
+    found = states(world, pgvector_user=role)
+    assert {"database.extension", "database.rights"} >= wrong(found) >= {"database.rights"}
+    assert "CREATE on the schema" in found["database.rights"].fact
+
+
+def test_rights_that_are_missing_on_the_table(prepared, role):
+    with store.connect(prepared) as connection:
+        names = Identifier(role), Identifier(prepared.pgvector_db)
+        connection.execute(SQL("REVOKE TEMP ON DATABASE {1} FROM PUBLIC").format(*names))
+        connection.execute(SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(*names))
+        found = states(prepared, pgvector_user=role)["database.rights"]
+        assert found.state == "FAIL"
+        assert 'INSERT on "text_message_embeddings"' in found.fact
+        assert "SELECT" not in found.fact
+        assert "TEMP on database" in found.fact
+        connection.execute(SQL("GRANT TEMP ON DATABASE {1} TO {0}").format(*names))
+        connection.execute(SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(*names))
+    assert "may run the job, but not submit it" in states(prepared, pgvector_user=role)["database.rights"].fact
+
+
+def create_topic(settings, topic, partitions=2, **config):
+    admin = AdminClient(kafka.client_config(settings))
+    names = {name.replace("_", "."): value for name, value in config.items()}
+    admin.create_topics([NewTopic(topic, partitions, 1, config=names)])[topic].result(10)
+    return admin
+
+
+def test_topics_that_do_not_fit(world):
+    create_topic(world, world.kafka_input_topic, partitions=1, message_timestamp_type="LogAppendTime")
+    create_topic(world, world.kafka_dead_letter_topic, cleanup_policy="compact", retention_ms="-1")
+    found = states(world)
+    assert wrong(found) == {
+        f"broker.{what}" for what in ("partitions", "timestamps", "dead_letter_size", "dead_letter_cleanup")
+    }
+    assert found["broker.partitions"].state == "warn"
+    assert found["broker.dead_letter_size"].state == found["broker.dead_letter_cleanup"].state == "FAIL"
+
+
+def test_dead_letters_that_do_not_stay(world):
+    create_topic(world, world.kafka_dead_letter_topic, max_message_bytes="20000000")
+    assert wrong(states(world)) == {"broker.dead_letter_size", "broker.dead_letter_cleanup"}
+
+
+def test_records_that_expired_unread(prepared):
+    topic, group = prepared.kafka_input_topic, prepared.kafka_group_id
+    kafka.produce(prepared, topic, [Outgoing(b"{}", partition=0)] * 5)
+    with Consumer({**kafka.client_config(prepared), "group.id": group}) as consumer:
+        consumer.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    admin = AdminClient(kafka.client_config(prepared))
+    place = TopicPartition(topic, 0, 3)
+    admin.delete_records([place])[place].result(10)
+    found = states(prepared)["broker.unread"]
+    assert (found.state, found.fact.partition(" ")[0]) == ("FAIL", "2")
+
+
+def test_a_lag_that_nears_the_retention(world):
+    hour = 60 * 60 * 1000
+    create_topic(world, world.kafka_input_topic, retention_ms=str(hour))
+    now = int(time.time() * 1000)
+    kafka.produce(world, world.kafka_input_topic, [Outgoing(b"{}", timestamp=now - hour * 9 // 10)])
+    found = states(world)["broker.retention"]
+    assert (found.state, found.fact) == (
+        "warn", "the oldest unread record is 54 minutes old, records are kept for 60 minutes"
+    )  # fmt: skip
+
+
+def test_a_cluster_that_does_not_fit(prepared, cluster):
+    answers, _ = cluster
+    assert wrong(states(prepared, flink_parallelism=3)) == {"flink.slots", "broker.partitions"}
+    answers["/overview"]["flink-version"] = "1.20.1"
+    answers["/jobs/overview"]["jobs"] *= 2
+    assert wrong(states(prepared)) == {"flink.version", "flink.job"}
+    answers["/jobs/overview"]["jobs"] = []
+    found = states(prepared)
+    assert found["flink.slots"].state == found["flink.job"].state == "warn"
+
+
+def test_a_job_that_restarts(prepared, cluster):
+    cluster[0]["/jobs/j1"]["state"] = "RESTARTING"
+    assert "the very cause" in states(prepared)["flink.job"].fact
+
+
+def test_a_bad_table_name_is_a_bad_setting(world):
+    with pytest.raises(ConfigError, match="PGVECTOR_TABLE"):
+        examine(world.model_copy(update={"pgvector_table": "a.b.c"}))
