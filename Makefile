@@ -45,6 +45,10 @@ test-unit: setup ## run the tests that need no server
 e2e: setup ## run only the tests of the whole stack
 	$(PYTEST) tests/e2e
 
+.PHONY: faults
+faults: setup ## kill, freeze and cut everything under load (about 20 minutes; FAULTS_SEED, FAULTS_COUNT, FAULTS_MESSAGES)
+	$(PYTEST) tests/faults
+
 .PHONY: e2e-compose
 e2e-compose: setup ## build and test the Docker stack (needs Docker; about ten minutes)
 	$(PYTEST) -p no:randomly tests/compose

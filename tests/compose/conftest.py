@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -66,6 +67,11 @@ class Compose:
     def url(self, port, path=""):
         return f"http://127.0.0.1:{self.ports[port]}{path}"
 
+    def is_healthy(self):
+        """Whether every container is; what was broken and mended is waited for so, not by `up`, which gives up at once."""
+        lines = self.output("ps", "--all", "--format", "json").splitlines()
+        return all(json.loads(line)["Health"] == "healthy" for line in lines)
+
     def flink(self, path):
         return httpx.get(self.url("FLINK_HOST_PORT", path), timeout=10).raise_for_status().json()
 
@@ -99,12 +105,14 @@ def compose(tmp_path_factory):
 
 
 def eventually(condition, seconds=60.0):
-    """The first true value of `condition`."""
+    """The first true value of `condition`; what does not answer has none."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
+    while True:
+        with suppress(httpx.HTTPError):
+            if value := condition():
+                return value
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(1)
-    return value
 
 
 @pytest.fixture(name="eventually")

@@ -26,7 +26,8 @@ class Row:
 class Traffic:
     """A seeded generator; records get timestamps of their own, ten milliseconds apart, and some say older ones."""
 
-    def __init__(self, seed, ids, start_ms):
+    def __init__(self, seed, ids, start_ms, *, poison=False):
+        self.poison_share = 0.2 if poison else 0
         self.random = random.Random(seed)
         self.ids = [f"id-{n}" for n in range(ids)]
         self.now_ms = start_ms
@@ -35,7 +36,7 @@ class Traffic:
     def records(self, count):
         kinds = {
             self.message: 60, self.delete: 8, self.duplicate: 6, self.retouch: 6, self.late: 8, self.garbage: 8,
-            self.twins: 2, self.keyless: 2,
+            self.twins: 2, self.keyless: 2, self.poison: self.poison_share,
         }  # fmt: skip
         made = []
         while len(made) < count:
@@ -95,6 +96,14 @@ class Traffic:
         body = {"text": intent["text"], "metadata": metadata}
         return [self._accepted(intent["id"], body, intent["text"], metadata)]
 
+    def poison(self):
+        """A text on which the service fails as a whole, where it stands behind `support.proxies`."""
+        body = {"text": f"poison {self.random.random()}"}
+        return [self._record(json.dumps(body).encode(), b"poisoned", {"kind": "dead", "code": "service_failed"})]
+
+    def probe(self, id):
+        return self._accepted(id, {"text": f"probe {id}"}, f"probe {id}")
+
     def garbage(self):
         value, key, code = self.random.choice(GARBAGE)
         return [self._record(value, key, {"kind": "dead", "code": code})]
@@ -116,21 +125,97 @@ class Traffic:
 
 
 GARBAGE = [
-    (b"\xff\xfe\x00garbage", b"k", "not_utf8"),
-    (b"not json", None, "not_json"),
-    (b"", b"k", "not_json"),
-    (b'{"text": NaN}', b"k", "not_json"),
-    (b"[" * 50_000, b"k", "not_json"),
-    (b"[1, 2]", b"k", "not_an_object"),
-    (b"{}", b"k", "text_missing"),
-    (b'{"text": 42}', b"k", "text_not_a_string"),
-    (b'{"text": "  \\n"}', b"k", "text_blank"),
+    *(
+        (value, b"k", "not_utf8")
+        for value in (
+            b"\xff\xfe\x00garbage",
+            b"\x80",
+            b'{"text": "\xc3"}',
+            b'{"text": "\xed\xa0\x80"}',
+            b"\x00\x00\x00\x00\x01\xf0avro",
+            '{"text": "utf-16"}'.encode("utf-16"),
+            b"\x1f\x8b\x08\x00gzip",
+            b'{"text": "latin \xe9"}',
+        )
+    ),
+    *(
+        (value, b"k", "not_json")
+        for value in (
+            b"not json",
+            b"",
+            b" ",
+            b"{",
+            b'{"text": "cut',
+            b'{"text": "x"',
+            b'{"text": "x"} {"text": "y"}',
+            b'{"text": "x",}',
+            b"{'text': 'x'}",
+            b'{"text": NaN}',
+            b'{"text": "x", "timestamp": Infinity}',
+            b'{"text": "x", "metadata": {"a": -Infinity}}',
+            b"[" * 50_000,
+            b'{"text":' * 20_000,
+            b"\xef\xbb\xbfx",
+            b'{"text": "a\nb"}',
+            b"<xml/>",
+            b"\x00",
+            b"undefined",
+        )
+    ),
+    *(
+        (value, b"k", "not_an_object")
+        for value in (b"[1, 2]", b"null", b"true", b"42", b'"text"', b"[]", b'[{"text": "x"}]', b"1.5e3")
+    ),
+    *(
+        (value, b"k", "text_missing")
+        for value in (b"{}", b'{"Text": "x"}', b'{"message": {"text": "x"}}', b'{"id": 1}')
+    ),
+    *(
+        (value, b"k", "text_not_a_string")
+        for value in (
+            b'{"text": 42}',
+            b'{"text": true}',
+            b'{"text": []}',
+            b'{"text": {}}',
+            b'{"text": 1.5}',
+            b'{"text": ["x"]}',
+        )
+    ),
+    *((value, b"k", "text_blank") for value in (b'{"text": "  \\n"}', b'{"text": ""}', b'{"text": "\\u2003\\t"}')),
+    (b'{"text": "' + b"x" * 1_048_577 + b'"}', b"k", "text_too_large"),
     (b'{"text": "x"}', b"\xff", "bad_id"),
-    (b'{"text": "x", "id": "\\u0000"}', b"k", "bad_id"),
-    (b'{"text": "x", "timestamp": "soon"}', b"k", "bad_timestamp"),
-    (b'{"text": "x", "model": "another/model"}', b"k", "other_model"),
-    (b'{"text": "x", "metadata": []}', b"k", "bad_metadata"),
+    *(
+        (b'{"text": "x", "id": ' + id + b"}", b"k", "bad_id")
+        for id in (b'"\\u0000"', b'""', b"[]", b"{}", b"true", b'"\\ud800"', b'"' + b"i" * 513 + b'"')
+    ),
+    *(
+        (b'{"text": "x", "timestamp": ' + moment + b"}", b"k", "bad_timestamp")
+        for moment in (
+            b'"soon"',
+            b'""',
+            b'"2026-01-01"',
+            b'"2026-01-01T00:00:00"',
+            b'"2026-13-01T00:00:00Z"',
+            b"[]",
+            b"{}",
+            b"true",
+            b"1e300",
+            b"-1e18",
+        )
+    ),
+    *((b'{"text": "x", "model": ' + model + b"}", b"k", "bad_model") for model in (b"42", b"[]", b"{}", b"false")),
+    *(
+        (b'{"text": "x", "model": ' + model + b"}", b"k", "other_model")
+        for model in (b'"another/model"', b'""', b'"ALL-MINILM"')
+    ),
+    *((b'{"text": "x", "source": ' + source + b"}", b"k", "bad_source") for source in (b"42", b"[]", b"{}")),
+    *(
+        (b'{"text": "x", "metadata": ' + metadata + b"}", b"k", "bad_metadata")
+        for metadata in (b"[]", b'"x"', b"1", b"true")
+    ),
     (None, None, "delete_without_key"),
+    (None, b"\xff\xfe", "bad_id"),
+    (None, b"", "bad_id"),
 ]
 
 

@@ -1,0 +1,124 @@
+"""Anything is killed, frozen, cut or made to lie, in random order and under load; then table and topic are compared.
+
+FAULTS_SEED, FAULTS_COUNT and FAULTS_MESSAGES set the run; the defaults are those of `make faults`.
+"""
+
+import os
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from embedstream import kafka
+from embedstream.settings import Settings
+from support.check import assert_table_equals_topic
+from support.faults import Faults, Keeper, environment_number, producing
+from support.proxies import ServiceProxy, TcpProxy
+from support.stack import RunningStack, wait
+from support.traffic import Traffic
+
+SEED = environment_number("FAULTS_SEED", int(time.time()))
+COUNT = environment_number("FAULTS_COUNT", 56)
+MESSAGES = environment_number("FAULTS_MESSAGES", 200_000)
+PARTITIONS = 4
+BATCH = 250
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture
+def say(request):
+    """A line on the terminal, at once."""
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    return lambda line: reporter.write_line(line, flush=True)
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """The embedded stack without its job, and with an engine that is never the bottleneck."""
+    names = {name.upper() for name in Settings.model_fields}
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    slots = {"EMBEDDING_MODEL": "fake:64", "FLINK_PARALLELISM": "6", "FLINK_CHECKPOINT_INTERVAL_MS": "1000"}
+    stack = RunningStack(tmp_path / "stack", {**environment, **slots, "EMBEDDING_SERVICE_TIMEOUT": "3"})
+    try:
+        stack.command("local", "up", "--detach", "--no-job", "--dir", str(stack.directory), timeout=240)
+        stack.enter()
+        yield stack
+    finally:
+        stack.command("local", "down", "--dir", str(stack.directory), timeout=120)
+    assert stack.processes() == []
+
+
+@pytest.fixture
+def faults(stack, tmp_path):
+    settings = stack.settings
+    service, database = ServiceProxy(settings.embedding_service_url), TcpProxy(settings.pgvector_port)
+    with service, database:
+        stack.environment["FLINK_PARALLELISM"] = str(PARTITIONS)
+        kafka.ensure_topics(settings.model_copy(update={"flink_parallelism": PARTITIONS}))
+        proxies = {"EMBEDDING_SERVICE_URL": service.url, "PGVECTOR_PORT": str(database.port)}
+        keeper = Keeper(stack, proxies, tmp_path / "keeper.log")
+        try:
+            keeper.start()
+            yield Faults(stack, service, database, keeper)
+        finally:
+            keeper.end()
+
+
+def produce(stack, records):
+    spread = (record._replace(partition=n % PARTITIONS) for n, record in enumerate(records))
+    kafka.produce(stack.settings, stack.settings.kafka_input_topic, spread)
+
+
+def is_stored(stack, id):
+    try:
+        return stack.query("SELECT 1 FROM text_message_embeddings WHERE id = %s", id) == [(1,)]
+    except Exception:  # noqa: BLE001 - the database may be what is broken
+        return False
+
+
+def schedule(faults):
+    """Every fault once before any comes again."""
+    chosen = []
+    while len(chosen) < COUNT:
+        chosen += faults.random.sample(faults.names, len(faults.names))
+    return chosen[:COUNT]
+
+
+def test_nothing_is_lost_and_nothing_is_stale_whatever_breaks(stack, faults, say):
+    faults.random = random.Random(SEED)
+    traffic = Traffic(SEED, ids=MESSAGES // 10, start_ms=int(time.time() * 1000) - 4 * 3_600_000, poison=True)
+    produce(stack, traffic.oddities())
+    recoveries = Counter()
+    for number, name in enumerate(schedule(faults)):
+        share = MESSAGES // COUNT
+        batches = [traffic.records(BATCH) for _ in range(share // BATCH)] + [traffic.records(share % BATCH + 1)]
+        began = time.monotonic()
+        with producing(lambda batch: produce(stack, batch), batches, 2.0 / len(batches)):
+            time.sleep(faults.random.uniform(0, 1.5))
+            faults.inject(name)
+        ended = time.monotonic()
+        probe = f"probe-{number}"
+        produce(stack, [traffic.probe(probe)])
+        wait(lambda probe=probe: is_stored(stack, probe), 240, f"recovery from {name} (seed {SEED})")
+        recoveries[name] = max(recoveries[name], time.monotonic() - ended)
+        say(f"{number + 1:3} {name:18} {ended - began:5.1f} s, recovered in {time.monotonic() - ended:5.1f} s")
+    faults.settle()
+    stack.wait_until_done(300)
+    rows, deleted, dead = assert_table_equals_topic(stack)
+    audit = stack.command("audit", "--json", check=False, timeout=300)
+    say(
+        f"seed {SEED}: {len(traffic.sent):,} messages, {len(rows):,} rows, {len(deleted):,} deleted, {len(dead):,} dead"
+    )
+    say(f"longest recoveries: {recoveries.most_common(3)}")
+    say(f"faults: {dict(Counter(schedule(faults)))}")
+    say(f"audit: {audit.stdout}")
+    assert audit.returncode == 0, audit.stderr
+    assert_no_restart_was_caused_by_data(stack)
+
+
+def assert_no_restart_was_caused_by_data(stack):
+    """Whatever the function raises reaches Flink in these words; a worker that was killed does not."""
+    raised = stack.log_files_with("Error received from SDK harness")
+    assert raised == []

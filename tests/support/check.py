@@ -1,0 +1,52 @@
+"""Compares table and topic without any code of the pipeline: by the intents in the records' headers."""
+
+import httpx
+import numpy as np
+
+from support.traffic import Row, expected, read_topic
+
+
+def assert_table_equals_topic(stack):
+    records = read_topic(stack.settings.kafka_bootstrap_servers, stack.settings.kafka_input_topic)
+    rows, deleted, dead = expected(records)
+    stored = stack.query(
+        "SELECT id, text, metadata, source, round(extract(epoch FROM message_timestamp) * 1000)::bigint"
+        " FROM text_message_embeddings WHERE id NOT LIKE 'user-%%'"
+    )
+    assert {id: Row(*fields) for id, *fields in stored} == rows
+    ledger = stack.query("SELECT id, state FROM text_message_embeddings_ledger WHERE id NOT LIKE 'user-%%'")
+    assert {id for id, state in ledger if state == "live"} == set(rows)
+    assert {id for id, state in ledger if state == "deleted"} == set(deleted)
+    assert_dead_letters(stack, records, dead)
+    assert_vectors(stack)
+    return rows, deleted, dead
+
+
+def assert_dead_letters(stack, records, dead):
+    originals = {(record.partition(), record.offset()): record for record in records}
+    codes = {}
+    for letter in read_topic(stack.settings.kafka_bootstrap_servers, stack.settings.kafka_dead_letter_topic):
+        headers = dict(letter.headers())
+        place = (int(headers["dlq.partition"]), int(headers["dlq.offset"]))
+        original = originals[place]
+        codes[place] = headers["dlq.error"].decode()
+        assert (letter.key(), letter.value()) == (original.key(), original.value())
+        kept = {name: value for name, value in headers.items() if not name.startswith("dlq.")}
+        # Flink's Kafka sink leaves out headers without a value.
+        assert kept == {name: value for name, value in original.headers() if value is not None}
+        assert headers["dlq.topic"].decode() == stack.settings.kafka_input_topic
+        assert headers["dlq.stage"] == (b"embed" if codes[place] == "service_failed" else b"decode")
+        assert headers["dlq.reason"]
+    assert codes == dead
+
+
+def assert_vectors(stack):
+    """Each vector is the service's own answer for its text."""
+    rows = stack.query("SELECT DISTINCT ON (text) text, embedding, token_count, truncated FROM text_message_embeddings")
+    for start in range(0, len(rows), 200):
+        some = rows[start : start + 200]
+        url = f"{stack.settings.embedding_service_url}/generate"
+        answer = httpx.post(url, json={"texts": [row[0] for row in some]}, timeout=60).json()
+        similarity = (np.array([row[1] for row in some]) * np.array(answer["embeddings"])).sum(axis=1)
+        assert similarity.min() > 0.99999
+        assert [row[2:] for row in some] == list(zip(answer["token_counts"], answer["truncated"], strict=True))
