@@ -176,6 +176,10 @@ def _explain(error: Mapping[str, Any]) -> str:
     return f"{name}: {message}" if name else message
 
 
+OF_WORKERS = ("EMBEDDING_SERVICE_", "PGVECTOR_")
+"""What the variables begin with that a worker's own environment decides."""
+
+
 def worker_settings(submitted: Settings) -> Settings:
     """The settings of a Flink worker: the submitter's, but what the worker's own environment says of the service
     and of the database wins.
@@ -183,7 +187,7 @@ def worker_settings(submitted: Settings) -> Settings:
     A difference is logged with both values, unless it is a secret.
     """
     own = load_settings()
-    names = [name for name in sorted(own.model_fields_set) if name.startswith(("embedding_service_", "pgvector_"))]
+    names = [name for name in sorted(own.model_fields_set) if name.upper().startswith(OF_WORKERS)]
     differing = {name: getattr(own, name) for name in names if getattr(own, name) != getattr(submitted, name)}
     for name, value in differing.items():
         logger.warning("%s is %s here, but was submitted as %s", name.upper(), value, getattr(submitted, name))

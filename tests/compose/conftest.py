@@ -68,7 +68,7 @@ class Compose:
         return f"http://127.0.0.1:{self.ports[port]}{path}"
 
     def is_healthy(self):
-        """Whether every container is; what was broken and mended is waited for so, not by `up`, which gives up at once."""
+        """Whether every container is; `up` would give up at once on one that was broken a moment ago."""
         lines = self.output("ps", "--all", "--format", "json").splitlines()
         return all(json.loads(line)["Health"] == "healthy" for line in lines)
 

@@ -91,7 +91,8 @@ def test_nothing_is_lost_and_nothing_is_stale_whatever_breaks(stack, faults, say
     traffic = Traffic(SEED, ids=MESSAGES // 10, start_ms=int(time.time() * 1000) - 4 * 3_600_000, poison=True)
     produce(stack, traffic.oddities())
     recoveries = Counter()
-    for number, name in enumerate(schedule(faults)):
+    names = schedule(faults)
+    for number, name in enumerate(names):
         share = MESSAGES // COUNT
         batches = [traffic.records(BATCH) for _ in range(share // BATCH)] + [traffic.records(share % BATCH + 1)]
         began = time.monotonic()
@@ -112,7 +113,7 @@ def test_nothing_is_lost_and_nothing_is_stale_whatever_breaks(stack, faults, say
         f"seed {SEED}: {len(traffic.sent):,} messages, {len(rows):,} rows, {len(deleted):,} deleted, {len(dead):,} dead"
     )
     say(f"longest recoveries: {recoveries.most_common(3)}")
-    say(f"faults: {dict(Counter(schedule(faults)))}")
+    say(f"faults: {dict(Counter(names))}")
     say(f"audit: {audit.stdout}")
     assert audit.returncode == 0, audit.stderr
     assert_no_restart_was_caused_by_data(stack)

@@ -13,7 +13,11 @@ def assert_table_equals_topic(stack):
         "SELECT id, text, metadata, source, round(extract(epoch FROM message_timestamp) * 1000)::bigint"
         " FROM text_message_embeddings WHERE id NOT LIKE 'user-%%'"
     )
-    assert {id: Row(*fields) for id, *fields in stored} == rows
+    found = {id: Row(*fields) for id, *fields in stored}
+    differing = {
+        id: (found.get(id), rows.get(id)) for id in found.keys() | rows.keys() if found.get(id) != rows.get(id)
+    }
+    assert not differing, f"{len(differing)} rows differ (found, expected): {list(differing.items())[:3]}"
     ledger = stack.query("SELECT id, state FROM text_message_embeddings_ledger WHERE id NOT LIKE 'user-%%'")
     assert {id for id, state in ledger if state == "live"} == set(rows)
     assert {id for id, state in ledger if state == "deleted"} == set(deleted)

@@ -230,6 +230,16 @@ def test_flink_s_configuration_keeps_the_shipped_java_options_and_links_the_conn
     assert not (tmp_path / "checkpoints" / "old").exists()
 
 
+def test_what_a_submitter_says_of_service_and_table_is_not_overruled_by_the_task_manager(tmp_path):
+    base = {"PGVECTOR_TABLE": "a", "EMBEDDING_SERVICE_URL": "http://b", "PATH": "/bin"}
+    cluster = FlinkCluster(tmp_path, 20_001, 20_002, 2, tmp_path / "cache", tmp_path / "logs", base)
+    cluster.lay_out()
+    assert cluster.env["PGVECTOR_TABLE"] == "a"
+    command = cluster.java("main.Class", [], tmp_path / "log")
+    assert command.env["PATH"] == "/bin"
+    assert not command.env.keys() & {"PGVECTOR_TABLE", "EMBEDDING_SERVICE_URL"}
+
+
 @pytest.mark.parametrize(
     ("states", "finding"),
     [

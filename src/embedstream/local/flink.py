@@ -20,6 +20,7 @@ from embedstream.local.kafka import jar_download
 from embedstream.local.part import Part
 from embedstream.local.ports import LOOPBACK
 from embedstream.local.process import Command
+from embedstream.settings import OF_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +72,13 @@ class FlinkCluster:
         shipped = {"FLINK_PLUGINS_DIR": str(home / "plugins"), "FLINK_OPT_DIR": str(home / "opt")}
         return {**self.base_env, **self.locations, **shipped}
 
+    @property
+    def process_env(self) -> dict[str, str]:
+        """What JobManager and TaskManager get: where to find service and table is for each submitter to say, and what
+        stood in a TaskManager's own environment would win over it.
+        """
+        return {name: value for name, value in self.env.items() if not name.startswith(OF_WORKERS)}
+
     def java(self, main_class: str, options: Sequence[str], log: Path) -> Command:
         """A JVM of the cluster. Flink's scripts would start two more before it to read the configuration."""
         classpath = os.pathsep.join(str(path) for path in sorted((self.directory / "lib").iterdir()))
@@ -83,7 +91,7 @@ class FlinkCluster:
             f"-Dlog.file={log}",  # for the web UI, which shows it
         ]
         arguments = ["--configDir", str(self.directory / "conf")]
-        return Command([str(JAVA), *all_options, "-cp", classpath, main_class, *arguments], self.env)
+        return Command([str(JAVA), *all_options, "-cp", classpath, main_class, *arguments], self.process_env)
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The JobManager's answer, or None while it has none."""
