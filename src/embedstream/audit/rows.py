@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ESCAPES = str.maketrans({"\0": "\N{REPLACEMENT CHARACTER}", "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
 
 
@@ -59,6 +59,6 @@ def _dead(headers: dict[str, bytes | None]) -> tuple[str, str]:
         (headers.get(f"dlq.{name}") or b"").decode(errors="replace")
         for name in ("topic", "partition", "offset", "stage", "error")
     )
-    if not (partition.isdecimal() and offset.isdecimal()):
+    if not (partition.isdecimal() and offset.isdecimal() and int(partition) < 2**31 and int(offset) < 2**63):
         return "", ""
-    return topic, f"{partition}\t{offset}\t{_escaped(stage)}\t{_escaped(code)}\n"
+    return topic, f"{int(partition)}\t{int(offset)}\t{_escaped(stage)}\t{_escaped(code)}\n"
