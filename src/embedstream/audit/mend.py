@@ -35,9 +35,9 @@ def mend(
             connection.execute("SET LOCAL lock_timeout = '30s'")
             connection.execute(sql["lock"])
         connection.execute(sql["drop_moved"])
-        row = connection.execute(sql["plan"], {"topic": settings.kafka_input_topic}).fetchall()[0]
-        *counts, ledger = row
-        repair = Repair(*counts, dry_run)
+        plan = connection.execute(sql["plan"], {"topic": settings.kafka_input_topic}).fetchall()
+        resent, rows, orphans, left, ledger = plan[0]
+        repair = Repair(resent, rows, orphans, left, dry_run)
         if dry_run:
             return repair
         if repair.removed_orphans > max(_FEW, ledger // 2):
@@ -65,4 +65,4 @@ def _places(cursor: psycopg.ServerCursor[Any]) -> Iterator[tuple[int, int]]:
 def _outgoing(message: Message) -> Outgoing:
     kind, timestamp = message.timestamp()
     headers: Any = message.headers()
-    return Outgoing(message.value(), message.key(), headers, timestamp if kind else None, message.partition())  # type: ignore[arg-type]
+    return Outgoing(message.value(), message.key(), headers, timestamp if kind else None, message.partition())

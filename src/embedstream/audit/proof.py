@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from embedstream import kafka, store
 from embedstream.audit import records, rows
 from embedstream.audit.mend import mend
 from embedstream.audit.reading import lines
-from embedstream.audit.report import Dead, Finding, Report
+from embedstream.audit.report import Dead, Finding, Outcomes, Report
 from embedstream.display import progress
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from embedstream.space import Space
 
 _LEAST_COSINE = 0.9999
-_OUTCOMES = ("stored", "superseded", "deleted", "dead", "in_flight", "unexplained")
 
 
 class Wishes(NamedTuple):
@@ -42,7 +43,10 @@ class Wishes(NamedTuple):
     dry_run: bool = False
 
 
-def audit(settings: Settings, wishes: Wishes = Wishes()) -> Report:
+_ONLY_LOOK = Wishes()
+
+
+def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
     """Compare the table with the topic, and mend what differs where that is wished.
 
     Raises ConfigError, or RetryLater, where a part of the world does not answer.
@@ -56,7 +60,7 @@ def audit(settings: Settings, wishes: Wishes = Wishes()) -> Report:
         report = proof.compare(wishes)
         if wishes.repair or wishes.dry_run:
             mended = mend(settings, connection, proof.sql, dry_run=wishes.dry_run)
-            report = Report(**{**vars(report), "repair": mended})
+            report = replace(report, repair=mended)
         return report
 
 
@@ -70,7 +74,7 @@ class _Proof:
         self._positions: list[Position] = []
 
     def read_topics(self) -> None:
-        """The committed offsets come first: whatever lies below them is in the table or among the dead letters by now."""
+        """The committed offsets come first: what lies below them has reached the table or the dead letters by now."""
         settings = self._settings
         self._connection.execute(self.sql["create_tables"])
         self._positions = kafka.positions(settings)
@@ -114,7 +118,7 @@ class _Proof:
             return self._report(sampled, wishes.limit)
 
     def _execute(self, statement: str | Composed, facts: Mapping[str, object] | None = None) -> list[Any]:
-        cursor = self._connection.execute(statement, facts)  # type: ignore[arg-type]
+        cursor = self._connection.execute(statement, facts)
         return cursor.fetchall() if cursor.description else []
 
     def _add_ranges(self) -> None:
@@ -149,7 +153,7 @@ class _Proof:
 
     def _report(self, sampled: int, limit: int) -> Report:
         topic = {"topic": self._topic}
-        outcomes = dict.fromkeys(_OUTCOMES, 0)
+        outcomes: Counter[str] = Counter()
         letters = []
         for outcome, stage, code, count in self._execute(self.sql["account"], topic):
             outcomes[outcome] += count
@@ -161,8 +165,8 @@ class _Proof:
         self._execute(self.sql["add_unexplained"], topic)
         self._execute(self.sql["drop_equal"])
         return Report(
-            self._topic, self._settings.pgvector_table, messages, ids, **outcomes, dead_letters=tuple(letters),
-            expired=origins.get("expired", 0), newer=origins.get("newer", 0),
+            self._topic, self._settings.pgvector_table, messages, ids, Outcomes(**outcomes),
+            dead_letters=tuple(letters), expired=origins.get("expired", 0), newer=origins.get("newer", 0),
             other_topics=origins.get("elsewhere", 0), sampled=sampled,
             kinds=dict(self._execute(self.sql["count_findings"])),
             findings=tuple(

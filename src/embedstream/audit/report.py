@@ -22,7 +22,18 @@ class Dead(NamedTuple):
 
     stage: str
     code: str
-    count: int
+    messages: int
+
+
+class Outcomes(NamedTuple):
+    """Messages by what became of them; a message whose id has a finding is unexplained."""
+
+    stored: int = 0
+    superseded: int = 0
+    deleted: int = 0
+    dead: int = 0
+    in_flight: int = 0
+    unexplained: int = 0
 
 
 class Repair(NamedTuple):
@@ -36,18 +47,16 @@ class Repair(NamedTuple):
 
     def __str__(self) -> str:
         would = "would be " if self.dry_run else ""
-        lines = [
-            f"{self.resent:,} {would}sent again, {self.removed_rows:,} broken rows and {self.removed_orphans:,} orphans "
-            f"{would}removed, {self.left:,} left alone"
-        ]
-        if not self.dry_run:
-            lines.append("once the job has taken what was sent again, run the audit again")
-        return "\n".join(lines)
+        done = (
+            f"{self.resent:,} {would}sent again, {self.removed_rows:,} broken rows and {self.removed_orphans:,} orphans"
+            f" {would}removed, {self.left:,} left alone"
+        )
+        return done if self.dry_run else f"{done}\nonce the job has taken what was sent again, run the audit again"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Counts of messages by outcome, which add up to `messages`, and the findings by kind.
+    """The outcomes, which add up to `messages`, and the findings by kind.
 
     `expired`, `newer` and `other_topics` count ids of the ledger that the messages read do not explain, for a reason.
     `findings` holds the first ids of each kind.
@@ -57,12 +66,7 @@ class Report:
     table: str
     messages: int
     ids: int
-    stored: int
-    superseded: int
-    deleted: int
-    dead: int
-    in_flight: int
-    unexplained: int
+    outcomes: Outcomes
     dead_letters: tuple[Dead, ...]
     expired: int
     newer: int
@@ -78,16 +82,16 @@ class Report:
 
     @property
     def closes(self) -> bool:
-        return self.messages == sum(
-            (self.stored, self.superseded, self.deleted, self.dead, self.in_flight, self.unexplained)
-        )
+        return self.messages == sum(self.outcomes)
 
     def as_facts(self) -> dict[str, object]:
         """For JSON; `left_out` says how many findings of each kind are not listed."""
         listed = [finding.kind for finding in self.findings]
         left_out = {kind: count - listed.count(kind) for kind, count in self.kinds.items()}
+        facts = vars(self) | self.outcomes._asdict()
+        del facts["outcomes"]
         return {
-            **vars(self),
+            **facts,
             "equal": self.equal,
             "closes": self.closes,
             "dead_letters": [each._asdict() for each in self.dead_letters],
@@ -108,12 +112,16 @@ class Report:
     def _figures(self) -> str:
         rows: list[tuple[str, int, str]] = [
             (f"topic {self.topic}", self.messages, f"messages, {self.ids:,} ids"),
-            ("stored", self.stored, f"stand in table {self.table}"),
-            ("superseded", self.superseded, "have a newer version"),
-            ("deleted", self.deleted, "deletes that took effect"),
-            ("dead", self.dead, ", ".join(f"{each.stage} {each.code} {each.count:,}" for each in self.dead_letters)),
-            ("in flight", self.in_flight, "beyond the committed offsets"),
-            ("unexplained", self.unexplained, "see the findings"),
+            ("stored", self.outcomes.stored, f"stand in table {self.table}"),
+            ("superseded", self.outcomes.superseded, "have a newer version"),
+            ("deleted", self.outcomes.deleted, "deletes that took effect"),
+            (
+                "dead",
+                self.outcomes.dead,
+                ", ".join(f"{each.stage} {each.code} {each.messages:,}" for each in self.dead_letters),
+            ),
+            ("in flight", self.outcomes.in_flight, "beyond the committed offsets"),
+            ("unexplained", self.outcomes.unexplained, "see the findings"),
         ]
         others = [
             ("expired", self.expired, "ids whose record has left the topic"),
@@ -126,9 +134,8 @@ class Report:
         return "\n".join(f"{name:<{width}}  {count:>{digits},}  {what}".rstrip() for name, count, what in rows)
 
     def _sum(self) -> str:
-        parts = (self.stored, self.superseded, self.deleted, self.dead, self.in_flight, self.unexplained)
         sign, verdict = ("=", "closes") if self.closes else ("≠", "does not close")
-        return f"{verdict}: {self.messages:,} {sign} {' + '.join(f'{part:,}' for part in parts)}"
+        return f"{verdict}: {self.messages:,} {sign} {' + '.join(f'{part:,}' for part in self.outcomes)}"
 
     def _verdict(self) -> str:
         if self.equal:
