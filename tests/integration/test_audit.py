@@ -10,8 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from embedstream import kafka as topics
 from embedstream import store
-from embedstream.audit import Wishes, audit, proof
-from embedstream.audit import records as reading
+from embedstream.audit import Wishes, audit, proof, reading, records
 from embedstream.errors import ConfigError
 from embedstream.ingest import Ingest
 from embedstream.kafka import Outgoing, headers_of
@@ -84,7 +83,7 @@ class Job:
 
     def _messages(self):
         ranges = [audit_range(each) for each in topics.positions(self.settings)]
-        for batch in reading.read(self.settings, self.settings.kafka_input_topic, ranges):
+        for batch in records.read(self.settings, self.settings.kafka_input_topic, ranges):
             yield from batch
 
     def _place(self, message):
@@ -100,7 +99,7 @@ class Job:
 
 
 def audit_range(position):
-    return reading.Range(position.partition, position.first, position.end)
+    return records.Range(position.partition, position.first, position.end)
 
 
 @pytest.fixture
@@ -353,6 +352,20 @@ def test_aborted_messages_were_never_sent(job, settings):
         producer.commit_transaction(10) if commits else producer.abort_transaction(10)
     job.run()
     assert figures(audit(settings)) == (15, 9, 5, 1, 0, 0, 0)
+
+
+def test_several_processes_read_what_one_reads(job, settings, monkeypatch):
+    monkeypatch.setattr(reading, "_WORTH_A_PROCESS", 2)
+    monkeypatch.setattr(reading.os, "cpu_count", lambda: 3)
+    assert figures(audit(settings)) == (14, 8, 5, 1, 0, 0, 0)
+
+
+def test_what_fails_in_a_process_is_one_clear_error(job, settings, monkeypatch):
+    monkeypatch.setattr(reading, "_WORTH_A_PROCESS", 2)
+    monkeypatch.setattr(reading.os, "cpu_count", lambda: 2)
+    away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    with pytest.raises(ConfigError, match="127.0.0.1:1"):
+        list(reading.lines(away, [records.Range(0, 0, 100)], Rules("org/model", 1000)))
 
 
 @contextmanager
