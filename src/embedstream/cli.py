@@ -173,6 +173,25 @@ def doctor(json: AsJson = False) -> None:
     raise typer.Exit(any(finding.state == "FAIL" for finding in findings))
 
 
+@app.command()
+def audit(
+    sample: Annotated[int, typer.Option(min=0, help="Embed so many random rows again, and compare.")] = 0,
+    repair: Annotated[bool, typer.Option("--repair", help="Send again what is wrong, remove orphans.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what --repair would do.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Ids to list of each kind of finding.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """Prove that the table is what the topic says; exit code 1 where it is not.
+
+    Example: embedstream audit --repair
+    """
+    from embedstream.audit import Wishes, audit
+
+    report = audit(load_settings(), Wishes(sample, limit, repair, dry_run))
+    print(as_json(report.as_facts()) if json else report)
+    sys.exit(0 if report.equal else 1)
+
+
 def main() -> None:
     """Entry point: errors of ours become one line on standard error and exit code 2."""
     try:

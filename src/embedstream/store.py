@@ -224,9 +224,9 @@ def _schema(table: str, dimension: int) -> Composed:
     return SQL(text).format(**names._asdict(), dimension=Literal(dimension), dimension_check=check)
 
 
-def statements(table: str) -> dict[str, Composed]:
-    """The statements of sql/statements.sql by name, filled in for `table`."""
-    text = resources.files("embedstream.sql").joinpath("statements.sql").read_text(encoding="utf-8")
+def statements(table: str, file: str = "statements.sql") -> dict[str, Composed]:
+    """The statements of a file in sql/ by name, filled in for `table`."""
+    text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     names = Names.of(table)._asdict()
     return {name: SQL(body).format(**names) for name, body in zip(parts[::2], parts[1::2], strict=True)}

@@ -29,6 +29,7 @@ def test_version():
     ("arguments", "stdin", "environment", "says"),
     [
         (["status"], "", {}, "check PGVECTOR_*"),
+        (["audit"], "", {}, "check PGVECTOR_*"),
         (["search", "x"], "", {}, "check PGVECTOR_*"),
         (["search", "x", "--where", "nonsense"], "", {}, "write key=value, or a JSON object"),
         (["submit"], "", {}, "start it, or set FLINK_REST_URL"),

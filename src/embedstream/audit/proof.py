@@ -1,0 +1,187 @@
+"""Reads the topics into temporary tables, and has the database compare them with the table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedstream import kafka, store
+from embedstream.audit import records, rows
+from embedstream.audit.mend import mend
+from embedstream.audit.reading import lines
+from embedstream.audit.report import Dead, Finding, Outcomes, Report
+from embedstream.display import progress
+from embedstream.embedding import EmbeddingClient
+from embedstream.errors import ConfigError
+from embedstream.ingest import Embedded
+from embedstream.message import Rules
+from embedstream.retry import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import psycopg
+    from psycopg.sql import Composed
+
+    from embedstream.kafka import Position
+    from embedstream.settings import Settings
+    from embedstream.space import Space
+
+_LEAST_COSINE = 0.9999
+
+
+class Wishes(NamedTuple):
+    """How thorough an audit is, and what follows from it."""
+
+    sample: int = 0
+    limit: int = 20
+    repair: bool = False
+    dry_run: bool = False
+
+
+_ONLY_LOOK = Wishes()
+
+
+def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
+    """Compare the table with the topic, and mend what differs where that is wished.
+
+    Raises ConfigError, or RetryLater, where a part of the world does not answer.
+    """
+    with store.database(settings) as connection:
+        space = store.read_space(connection, settings)
+        if space is None:
+            raise ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
+        proof = _Proof(settings, connection, space)
+        proof.read_topics()
+        report = proof.compare(wishes)
+        if wishes.repair or wishes.dry_run:
+            mended = mend(settings, connection, proof.sql, dry_run=wishes.dry_run)
+            report = replace(report, repair=mended)
+        return report
+
+
+class _Proof:
+    def __init__(self, settings: Settings, connection: psycopg.Connection[Any], space: Space) -> None:
+        self.sql = store.statements(settings.pgvector_table, "audit.sql")
+        self._settings = settings
+        self._connection = connection
+        self._space = space
+        self._topic = settings.kafka_input_topic
+        self._positions: list[Position] = []
+
+    def read_topics(self) -> None:
+        """The committed offsets come first: what lies below them has reached the table or the dead letters by now."""
+        settings = self._settings
+        self._connection.execute(self.sql["create_tables"])
+        self._positions = kafka.positions(settings)
+        if not self._positions:
+            raise ConfigError(f"there is no topic {self._topic} yet: embedstream submit makes it")
+        ranges = [records.Range(each.partition, each.first, each.end) for each in self._positions]
+        total = sum(each.end - each.first for each in ranges)
+        rules = Rules(self._space.model_name, settings.max_text_bytes)
+        with progress(f"reading {self._topic}", total) as update, self._copy("copy_sent") as write:
+            done = 0
+            for block, span in lines(settings, ranges, rules):
+                write(block)
+                update(done := done + span)
+        self._read_dead_letters()
+
+    def _read_dead_letters(self) -> None:
+        topic = self._settings.kafka_dead_letter_topic
+        positions = kafka.positions(self._settings.model_copy(update={"kafka_input_topic": topic}))
+        ranges = [records.Range(each.partition, each.first, each.end) for each in positions]
+        with progress(f"reading {topic}", sum(each.end - each.first for each in ranges)) as update:
+            done = 0
+            with self._copy("copy_dead") as write:
+                for messages in records.read(self._settings, topic, ranges):
+                    write(rows.dead(messages, self._topic).encode())
+                    update(done := done + len(messages))
+
+    @contextmanager
+    def _copy(self, name: str) -> Iterator[Callable[[bytes], None]]:
+        with self._connection.cursor() as cursor, cursor.copy(self.sql[name]) as copy:
+            yield copy.write
+
+    def compare(self, wishes: Wishes) -> Report:
+        """All of it looks at one snapshot of the database."""
+        with self._connection.transaction():
+            self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            self._execute("SET LOCAL work_mem = '64MB'")
+            self._execute(self.sql["count_ids"])  # takes the snapshot
+            self._add_ranges()
+            self._judge()
+            sampled = self._sample(wishes.sample) if wishes.sample else 0
+            return self._report(sampled, wishes.limit)
+
+    def _execute(self, statement: str | Composed, facts: Mapping[str, object] | None = None) -> list[Any]:
+        cursor = self._connection.execute(statement, facts)
+        return cursor.fetchall() if cursor.description else []
+
+    def _add_ranges(self) -> None:
+        """Offsets that the ledger has by now lie below what the topic's end is by now."""
+        latest = {each.partition: each for each in kafka.positions(self._settings)}
+        for each in self._positions:
+            now = latest.get(each.partition, each)
+            row = (each.partition, max(each.first, now.first), each.end, each.committed, now.end)
+            self._connection.execute(self.sql["add_range"], row)
+
+    def _judge(self) -> None:
+        facts = {
+            "topic": self._topic,
+            "compacted": records.is_compacted(self._settings, self._topic),
+            **self._space._asdict(),
+        }
+        with progress("comparing") as update:
+            self._execute("ANALYZE sent")
+            for done, name in enumerate(("once_dead", "drop_stored_dead", "find_heads", "judge"), 1):
+                self._execute(self.sql[name], facts)
+                update(done)
+            self._execute("ANALYZE verdicts")
+
+    def _sample(self, count: int) -> int:
+        """Embed rows again; those whose vector is another become findings."""
+        chosen = self._execute(self.sql["sample"], {"count": count})
+        with EmbeddingClient(self._settings, self._space, Patience()) as client:
+            results = [pair for chunk in client.embed([text for _, text, _ in chosen]) for pair in chunk]
+        wrong = [chosen[at][0] for at, result in results if not _alike(chosen[at][2], result)]
+        self._execute(self.sql["condemn"], {"ids": wrong})
+        return len(chosen)
+
+    def _report(self, sampled: int, limit: int) -> Report:
+        topic = {"topic": self._topic}
+        outcomes: Counter[str] = Counter()
+        letters = []
+        for outcome, stage, code, count in self._execute(self.sql["account"], topic):
+            outcomes[outcome] += count
+            if outcome == "dead":
+                letters.append(Dead(stage, code, count))
+        ids = self._execute(self.sql["count_ids"])[0][0]
+        origins: dict[str, int] = dict(self._execute(self.sql["count_origins"]))
+        messages = self._execute("SELECT count(*) FROM sent")[0][0]
+        self._execute(self.sql["add_unexplained"], topic)
+        self._execute(self.sql["drop_equal"])
+        return Report(
+            self._topic, self._settings.pgvector_table, messages, ids, Outcomes(**outcomes),
+            dead_letters=tuple(letters), expired=origins.get("expired", 0), newer=origins.get("newer", 0),
+            other_topics=origins.get("elsewhere", 0), sampled=sampled,
+            kinds=dict(self._execute(self.sql["count_findings"])),
+            findings=tuple(
+                Finding(kind, id, _place(*places[:2]), _place(*places[2:]))
+                for kind, id, *places in self._execute(self.sql["list_findings"], {"limit": limit})
+            ),
+        )  # fmt: skip
+
+
+def _place(partition: int | None, offset: int | None) -> str | None:
+    return None if partition is None else f"{partition}/{offset}"
+
+
+def _alike(stored: list[float], result: object) -> bool:
+    if not isinstance(result, Embedded):
+        return False
+    ours, theirs = np.array(stored, np.float64), result.vector.astype(np.float64)
+    return bool(ours @ theirs >= _LEAST_COSINE * np.linalg.norm(ours) * np.linalg.norm(theirs))

@@ -1,0 +1,128 @@
+"""Records of a topic between two offsets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+
+from embedstream.errors import ConfigError
+from embedstream.kafka import PASSING, TIMEOUT, client_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from confluent_kafka import Message
+
+    from embedstream.settings import Settings
+
+# Records are held in memory by the batch, and each may be as large as the broker takes.
+_BATCH = 256
+_PATIENCE = 60.0
+_NEAR = 1000
+
+
+class Range(NamedTuple):
+    """Offsets of a partition from `first` up to, but without, `end`."""
+
+    partition: int
+    first: int
+    end: int
+
+
+def read(settings: Settings, topic: str, ranges: Iterable[Range]) -> Iterator[list[Message]]:
+    """What consumers that read committed records see of the ranges; offsets that hold no record are passed over."""
+    ends = {each.partition: each.end for each in ranges if each.end > each.first}
+    starts = [TopicPartition(topic, each.partition, each.first) for each in ranges if each.partition in ends]
+    with _consumer(settings) as consumer:
+        consumer.assign(starts)
+        while ends:
+            yield _within(consumer, topic, ends, _consume(settings, consumer))
+
+
+def _within(consumer: Consumer, topic: str, ends: dict[int, int], messages: Sequence[Message]) -> list[Message]:
+    """The messages that lie in the ranges; forgets the partitions that are read to their end."""
+    records = []
+    for message in messages:
+        partition, offset = _place(message)
+        end = ends.get(partition, 0)
+        if message.error() is None and offset < end:
+            records.append(message)
+        if partition in ends and offset >= (end if message.error() else end - 1):
+            del ends[partition]
+            consumer.pause([TopicPartition(topic, partition)])
+    return records
+
+
+def fetch(settings: Settings, topic: str, places: Iterable[tuple[int, int]]) -> Iterator[Message]:
+    """The records at (partition, offset), in that order; those that are gone meanwhile are left out."""
+    with _consumer(settings) as consumer:
+        current, position = -1, 0
+        for partition, offset in places:
+            if partition != current or not position <= offset < position + _NEAR:
+                consumer.assign([TopicPartition(topic, partition, offset)])
+            current, position = partition, offset + 1
+            message = _at(settings, consumer, offset)
+            if message is not None:
+                yield message
+            else:
+                current = -1
+
+
+def _at(settings: Settings, consumer: Consumer, wanted: int) -> Message | None:
+    while True:
+        (message,) = _consume(settings, consumer, 1)
+        _, offset = _place(message)
+        if message.error() is None and offset == wanted:
+            return message
+        if message.error() is not None or offset > wanted:
+            return None
+
+
+def is_compacted(settings: Settings, topic: str) -> bool:
+    """Whether the broker drops records that have a successor; False where it does not tell."""
+    admin = AdminClient(client_config(settings))
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        (future,) = admin.describe_configs([resource], request_timeout=TIMEOUT).values()
+        return "compact" in (future.result(TIMEOUT)["cleanup.policy"].value or "")
+    except (KafkaException, KeyError):
+        return False
+
+
+def _consumer(settings: Settings) -> Consumer:
+    return Consumer(
+        {
+            **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
+            "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
+            "queued.max.messages.kbytes": 65_536, "fetch.message.max.bytes": 8 * 1024 * 1024,
+            "fetch.wait.max.ms": 50, "check.crcs": False,
+        }
+    )  # fmt: skip
+
+
+def _consume(settings: Settings, consumer: Consumer, count: int = _BATCH) -> list[Message]:
+    """At least one message or end of a partition; raises ConfigError where none comes for a minute."""
+    messages = consumer.consume(1, _PATIENCE)
+    if not messages:
+        raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers} sends nothing: check KAFKA_BOOTSTRAP_SERVERS")
+    if count > 1:
+        messages += consumer.consume(count - 1, 0.01)
+    failures = [error for message in messages if (error := message.error()) and not _harmless(error)]
+    if failures:
+        raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers}: {failures[0].str()}")
+    return messages
+
+
+def _harmless(error: KafkaError) -> bool:
+    passing = error.code() in PASSING or error.code() in {KafkaError._PARTITION_EOF, KafkaError._TRANSPORT}  # noqa: SLF001
+    return passing or error.retriable()
+
+
+def _place(message: Message) -> tuple[int, int]:
+    """Partition and offset; (-1, -1) of what is about none."""
+    place: tuple[Any, Any] = (message.partition(), message.offset())
+    return (-1, -1) if None in place else place

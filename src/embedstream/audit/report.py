@@ -1,0 +1,143 @@
+"""What an audit found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from embedstream.display import table
+
+
+class Finding(NamedTuple):
+    """An id that is not what the topic says; positions are partition/offset, None where there is none."""
+
+    kind: str
+    id: str
+    ledger: str | None
+    topic: str | None
+
+
+class Dead(NamedTuple):
+    """Dead letters of one stage and code."""
+
+    stage: str
+    code: str
+    messages: int
+
+
+class Outcomes(NamedTuple):
+    """Messages by what became of them; a message whose id has a finding is unexplained."""
+
+    stored: int = 0
+    superseded: int = 0
+    deleted: int = 0
+    dead: int = 0
+    in_flight: int = 0
+    unexplained: int = 0
+
+
+class Repair(NamedTuple):
+    """What a repair did, or would do: records sent again, broken rows and orphans removed, ids that it cannot mend."""
+
+    resent: int
+    removed_rows: int
+    removed_orphans: int
+    left: int
+    dry_run: bool
+
+    def __str__(self) -> str:
+        would = "would be " if self.dry_run else ""
+        done = (
+            f"{self.resent:,} {would}sent again, {self.removed_rows:,} broken rows and {self.removed_orphans:,} orphans"
+            f" {would}removed, {self.left:,} left alone"
+        )
+        return done if self.dry_run else f"{done}\nonce the job has taken what was sent again, run the audit again"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcomes, which add up to `messages`, and the findings by kind.
+
+    `expired`, `newer` and `other_topics` count ids of the ledger that the messages read do not explain, for a reason.
+    `findings` holds the first ids of each kind.
+    """
+
+    topic: str
+    table: str
+    messages: int
+    ids: int
+    outcomes: Outcomes
+    dead_letters: tuple[Dead, ...]
+    expired: int
+    newer: int
+    other_topics: int
+    sampled: int
+    kinds: dict[str, int]
+    findings: tuple[Finding, ...]
+    repair: Repair | None = None
+
+    @property
+    def equal(self) -> bool:
+        return not self.kinds
+
+    @property
+    def closes(self) -> bool:
+        return self.messages == sum(self.outcomes)
+
+    def as_facts(self) -> dict[str, object]:
+        """For JSON; `left_out` says how many findings of each kind are not listed."""
+        listed = [finding.kind for finding in self.findings]
+        left_out = {kind: count - listed.count(kind) for kind, count in self.kinds.items()}
+        facts = vars(self) | self.outcomes._asdict()
+        del facts["outcomes"]
+        return {
+            **facts,
+            "equal": self.equal,
+            "closes": self.closes,
+            "dead_letters": [each._asdict() for each in self.dead_letters],
+            "findings": [each._asdict() for each in self.findings],
+            "left_out": {kind: count for kind, count in left_out.items() if count},
+            "repair": self.repair._asdict() if self.repair else None,
+        }
+
+    def __str__(self) -> str:
+        parts = [self._figures(), self._sum(), self._verdict()]
+        if self.findings:
+            rows = [(each.kind, each.id, each.ledger or "-", each.topic or "-") for each in self.findings]
+            parts.append(table(["finding", "id", "ledger at", "topic says"], rows))
+        if self.repair:
+            parts.append(str(self.repair))
+        return "\n\n".join(parts)
+
+    def _figures(self) -> str:
+        rows: list[tuple[str, int, str]] = [
+            (f"topic {self.topic}", self.messages, f"messages, {self.ids:,} ids"),
+            ("stored", self.outcomes.stored, f"stand in table {self.table}"),
+            ("superseded", self.outcomes.superseded, "have a newer version"),
+            ("deleted", self.outcomes.deleted, "deletes that took effect"),
+            (
+                "dead",
+                self.outcomes.dead,
+                ", ".join(f"{each.stage} {each.code} {each.messages:,}" for each in self.dead_letters),
+            ),
+            ("in flight", self.outcomes.in_flight, "beyond the committed offsets"),
+            ("unexplained", self.outcomes.unexplained, "see the findings"),
+        ]
+        others = [
+            ("expired", self.expired, "ids whose record has left the topic"),
+            ("newer", self.newer, "ids that were written during the audit"),
+            ("other topics", self.other_topics, "ids from other topics"),
+            ("sampled", self.sampled, "rows embedded again"),
+        ]
+        rows += [row for row in others if row[1]]
+        width, digits = max(len(row[0]) for row in rows), len(f"{self.messages:,}")
+        return "\n".join(f"{name:<{width}}  {count:>{digits},}  {what}".rstrip() for name, count, what in rows)
+
+    def _sum(self) -> str:
+        sign, verdict = ("=", "closes") if self.closes else ("≠", "does not close")
+        return f"{verdict}: {self.messages:,} {sign} {' + '.join(f'{part:,}' for part in self.outcomes)}"
+
+    def _verdict(self) -> str:
+        if self.equal:
+            return "equal: the table is what the topic says"
+        return "not equal: " + ", ".join(f"{count:,} {kind}" for kind, count in self.kinds.items())

@@ -1,0 +1,252 @@
+-- The statements of the audit, each under its name. What the topics hold goes into temporary tables; the database joins.
+
+-- name: create_tables
+CREATE TEMPORARY TABLE ranges (
+    partition integer, first bigint, "end" bigint, committed bigint, latest bigint
+);
+-- A record of the topic: live and deleted are what it asks for, rejected records have neither id nor version.
+CREATE TEMPORARY TABLE sent (
+    partition integer, "offset" bigint, state text, id text COLLATE "C", event_time timestamptz, content_hash bytea,
+    source text, message_timestamp timestamptz, metadata text
+);
+CREATE TEMPORARY TABLE dead (partition integer, "offset" bigint, stage text, code text);
+-- The newest versions of an id that the topic holds: below the committed offsets (settled), and beyond them.
+CREATE TEMPORARY TABLE heads (
+    id text COLLATE "C", settled boolean, event_time timestamptz, partition integer, "offset" bigint, state text
+);
+-- What is known of an id: base is the version that the table must be at, target the record that would repair it.
+CREATE TEMPORARY TABLE verdicts (
+    id text COLLATE "C", kind text, origin text, has_row boolean, broken boolean, pending boolean,
+    ledger_time timestamptz, ledger_topic text COLLATE "C", ledger_partition integer, ledger_offset bigint,
+    ledger_state text,
+    target_partition integer, target_offset bigint,
+    base_time timestamptz, base_topic text COLLATE "C", base_partition integer, base_offset bigint
+)
+
+-- name: copy_sent
+COPY sent FROM STDIN
+
+-- name: copy_dead
+COPY dead FROM STDIN
+
+-- name: add_range
+INSERT INTO ranges VALUES (%s, %s, %s, %s, %s)
+
+-- name: once_dead
+-- Dead letters are written at least once.
+DELETE FROM dead AS d
+WHERE EXISTS (
+    SELECT FROM dead AS other
+    WHERE (other.partition, other."offset") = (d.partition, d."offset") AND other.ctid < d.ctid
+)
+
+-- name: drop_stored_dead
+-- A record that was delivered again may have been refused once, and stored once.
+DELETE FROM dead AS d
+USING {ledger} AS l, sent AS s
+WHERE l.topic = %(topic)s AND (l.partition, l."offset") = (d.partition, d."offset")
+AND (s.partition, s."offset") = (d.partition, d."offset") AND s.id = l.id AND s.event_time = l.event_time
+
+-- name: find_heads
+INSERT INTO heads
+SELECT DISTINCT ON (id, settled) id, settled, event_time, partition, "offset", state
+FROM (
+    SELECT s.id, s."offset" < coalesce(r.committed, 0) AS settled, s.event_time, s.partition, s."offset", s.state
+    FROM sent AS s JOIN ranges AS r USING (partition)
+    WHERE s.state <> 'rejected'
+    AND NOT EXISTS (SELECT FROM dead AS d WHERE (d.partition, d."offset") = (s.partition, s."offset"))
+) AS candidates
+ORDER BY id, settled, event_time DESC, partition DESC, "offset" DESC
+
+-- name: judge
+INSERT INTO verdicts
+WITH stored AS MATERIALIZED (
+    SELECT
+        id, sha256(convert_to(text, 'UTF8')) AS hash, source, message_timestamp, metadata,
+        (model_name, model_revision) <> (%(model_name)s, %(model_revision)s) AS wrong_space,
+        CASE
+            WHEN cardinality(embedding) IS DISTINCT FROM %(dimension)s OR array_ndims(embedding) <> 1
+                OR array_position(embedding, NULL) IS NOT NULL OR 'NaN' = ANY (embedding)
+                OR 'Infinity' = ANY (embedding) OR '-Infinity' = ANY (embedding) THEN true
+            WHEN %(normalised)s THEN abs(vector_norm(embedding::vector) - 1) > 1e-3
+            ELSE vector_norm(embedding::vector) = 0
+        END AS bad_vector
+    FROM {table}
+), explained AS (
+    SELECT
+        l.id, l.event_time, l.topic, l.partition, l."offset", l.state, l.content_hash,
+        CASE
+            WHEN l.topic <> %(topic)s THEN 'elsewhere'
+            WHEN s.id = l.id AND s.event_time = l.event_time AND d.partition IS NULL THEN 'sent'
+            WHEN r.partition IS NULL THEN 'nowhere'
+            WHEN l."offset" < r.first THEN 'expired'
+            WHEN l."offset" >= r."end" AND l."offset" < r.latest THEN 'newer'
+            WHEN s.partition IS NULL AND %(compacted)s AND l."offset" < r."end" THEN 'expired'
+            WHEN s.state = 'rejected' AND d.partition IS NULL THEN 'rejected'
+            ELSE 'nowhere'
+        END AS origin,
+        s.state AS sent_state, s.content_hash AS sent_hash, s.source, s.message_timestamp, s.metadata
+    FROM {ledger} AS l
+    LEFT JOIN ranges AS r ON l.topic = %(topic)s AND r.partition = l.partition
+    LEFT JOIN sent AS s ON l.topic = %(topic)s AND s.partition = l.partition AND s."offset" = l."offset"
+    LEFT JOIN dead AS d ON d.partition = s.partition AND d."offset" = s."offset"
+), joined AS (
+    SELECT
+        id, l.id IS NOT NULL AS has_ledger, t.id IS NOT NULL AS has_row, h.id IS NOT NULL AS has_head,
+        coalesce(l.origin, 'none') AS origin, l.state AS ledger_state, l.sent_state, h.state AS head_state,
+        l.event_time AS ledger_time, l.topic AS ledger_topic, l.partition AS ledger_partition,
+        l."offset" AS ledger_offset, l.content_hash, l.sent_hash, t.hash, t.wrong_space, t.bad_vector,
+        h.event_time AS head_time, h.partition AS head_partition, h."offset" AS head_offset,
+        u.event_time AS later_time, u.partition AS later_partition, u."offset" AS later_offset,
+        coalesce(l.origin NOT IN ('nowhere', 'rejected'), false) AND (
+            h.id IS NULL OR (l.event_time, l.topic, l.partition, l."offset")
+                >= (h.event_time, %(topic)s COLLATE "C", h.partition, h."offset")
+        ) AS at_head,
+        CASE WHEN l.origin = 'sent' AND t.hash = l.content_hash THEN
+            t.source IS DISTINCT FROM l.source OR t.message_timestamp <> l.message_timestamp
+            OR t.metadata <> l.metadata::jsonb
+        END AS changed
+    FROM explained AS l
+    FULL JOIN stored AS t USING (id)
+    FULL JOIN (SELECT * FROM heads WHERE settled) AS h USING (id)
+    LEFT JOIN (SELECT * FROM heads WHERE NOT settled) AS u USING (id)
+), wanted AS (
+    SELECT
+        *,
+        CASE WHEN at_head THEN CASE WHEN origin = 'sent' THEN sent_state END ELSE head_state END AS wanted_state,
+        CASE WHEN at_head THEN ledger_time ELSE head_time END AS base_time,
+        CASE WHEN at_head THEN ledger_topic WHEN has_head THEN %(topic)s END AS base_topic,
+        CASE WHEN at_head THEN ledger_partition ELSE head_partition END AS base_partition,
+        CASE WHEN at_head THEN ledger_offset ELSE head_offset END AS base_offset
+    FROM joined
+)
+SELECT
+    id,
+    CASE
+        WHEN NOT has_ledger AND NOT has_head THEN 'orphan'
+        WHEN NOT at_head AND NOT has_head THEN CASE origin WHEN 'rejected' THEN 'unexplained' ELSE 'orphan' END
+        WHEN NOT at_head OR (origin = 'sent' AND sent_state <> ledger_state) THEN CASE
+            WHEN wanted_state = 'deleted' AND has_row THEN 'undeleted'
+            WHEN NOT has_ledger OR (wanted_state = 'live' AND NOT has_row) THEN 'missing'
+            ELSE 'stale'
+        END
+        WHEN origin = 'elsewhere' THEN NULL
+        WHEN ledger_state = 'deleted' THEN CASE WHEN has_row THEN 'undeleted' END
+        WHEN NOT has_row THEN 'missing'
+        WHEN hash <> content_hash OR (origin = 'sent' AND content_hash <> sent_hash) THEN 'stale'
+        WHEN wrong_space THEN 'wrong_space'
+        WHEN bad_vector THEN 'bad_vector'
+        WHEN changed THEN 'changed'
+    END,
+    origin, has_row,
+    coalesce(hash IS DISTINCT FROM content_hash OR wrong_space OR bad_vector, false) AND has_row,
+    coalesce(
+        (later_time, later_partition, later_offset) > (base_time, base_partition, base_offset), false
+    ),
+    ledger_time, ledger_topic, ledger_partition, ledger_offset, ledger_state,
+    CASE WHEN wanted_state IS NOT NULL THEN base_partition END,
+    CASE WHEN wanted_state IS NOT NULL THEN base_offset END,
+    base_time, base_topic, base_partition, base_offset
+FROM wanted
+
+-- name: sample
+SELECT id, text, embedding
+FROM {table} JOIN (
+    SELECT id FROM verdicts WHERE kind IS NULL AND has_row AND origin <> 'elsewhere' ORDER BY random() LIMIT %(count)s
+) AS chosen USING (id)
+
+-- name: condemn
+UPDATE verdicts SET kind = 'bad_vector', broken = true WHERE id = ANY(%(ids)s)
+
+-- name: account
+SELECT outcome, stage, code, count(*)
+FROM (
+    SELECT
+        CASE
+            WHEN d.partition IS NOT NULL THEN 'dead'
+            WHEN s.state = 'rejected' AND s."offset" < coalesce(r.committed, 0) THEN 'unexplained'
+            WHEN s.state = 'rejected' OR v.base_time IS NULL THEN 'in_flight'
+            WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset")
+                > (v.base_time, v.base_topic, v.base_partition, v.base_offset) THEN 'in_flight'
+            WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset")
+                < (v.base_time, v.base_topic, v.base_partition, v.base_offset) THEN 'superseded'
+            WHEN v.kind IS NOT NULL THEN 'unexplained'
+            WHEN s.state = 'live' THEN 'stored'
+            ELSE 'deleted'
+        END AS outcome, d.stage, d.code
+    FROM sent AS s
+    JOIN ranges AS r USING (partition)
+    LEFT JOIN dead AS d ON (d.partition, d."offset") = (s.partition, s."offset")
+    LEFT JOIN verdicts AS v ON v.id = s.id
+) AS outcomes
+GROUP BY outcome, stage, code
+ORDER BY count(*) DESC, stage, code
+
+-- name: count_ids
+SELECT count(DISTINCT id) FROM heads
+
+-- name: count_origins
+SELECT origin, count(*) FROM verdicts WHERE kind IS NULL GROUP BY origin
+
+-- name: add_unexplained
+INSERT INTO verdicts (id, kind, origin, has_row, broken, pending)
+SELECT %(topic)s || '-' || s.partition || '-' || s."offset", 'unexplained', 'rejected', false, false, false
+FROM sent AS s JOIN ranges AS r USING (partition)
+WHERE s.state = 'rejected' AND s."offset" < coalesce(r.committed, 0)
+AND NOT EXISTS (SELECT FROM dead AS d WHERE (d.partition, d."offset") = (s.partition, s."offset"))
+
+-- name: drop_equal
+DELETE FROM verdicts WHERE kind IS NULL
+
+-- name: count_findings
+SELECT kind, count(*) FROM verdicts GROUP BY kind ORDER BY kind
+
+-- name: list_findings
+SELECT kind, id, ledger_partition, ledger_offset, base_partition, base_offset
+FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY id) AS place FROM verdicts) AS numbered
+WHERE place <= %(limit)s
+ORDER BY kind, id
+
+-- name: create_repairs
+-- Nothing is sent again while a newer version is on its way: with the same event time, the copy would win over it.
+-- A broken row goes first, or the job would find its text unchanged and keep the vector.
+CREATE TEMPORARY TABLE repairs AS
+SELECT
+    id, ledger_time, ledger_topic, ledger_partition, ledger_offset, target_partition, target_offset,
+    target_offset IS NOT NULL AND NOT pending AND kind <> 'orphan' AS resend,
+    has_row AND (kind = 'orphan' OR (kind = 'undeleted' AND ledger_state = 'deleted')
+        OR (broken AND target_offset IS NOT NULL)) AS remove_row,
+    ledger_time IS NOT NULL AND kind <> 'unexplained' AND origin IN ('nowhere', 'rejected') AS remove_ledger,
+    kind = 'orphan' AS orphan
+FROM verdicts
+
+-- name: lock
+-- Whoever writes a row writes the ledger first, so that nobody writes any until this transaction ends.
+LOCK TABLE {ledger} IN SHARE ROW EXCLUSIVE MODE
+
+-- name: drop_moved
+DELETE FROM repairs AS r
+WHERE CASE
+    WHEN r.ledger_time IS NULL THEN EXISTS (SELECT FROM {ledger} AS l WHERE l.id = r.id)
+    ELSE NOT EXISTS (
+        SELECT FROM {ledger} AS l
+        WHERE l.id = r.id AND (l.event_time, l.topic, l.partition, l."offset")
+            = (r.ledger_time, r.ledger_topic, r.ledger_partition, r.ledger_offset)
+    )
+END
+
+-- name: remove_rows
+DELETE FROM {table} AS t USING repairs AS r WHERE r.id = t.id AND r.remove_row
+
+-- name: remove_ledgers
+DELETE FROM {ledger} AS l USING repairs AS r WHERE r.id = l.id AND r.remove_ledger
+
+-- name: plan
+SELECT
+    count(*) FILTER (WHERE resend), count(*) FILTER (WHERE remove_row AND NOT orphan), count(*) FILTER (WHERE orphan),
+    count(*) FILTER (WHERE NOT (resend OR remove_row OR remove_ledger)),
+    (SELECT count(*) FROM {ledger} WHERE topic = %(topic)s)
+FROM repairs
+
+-- name: targets
+SELECT target_partition, target_offset FROM repairs WHERE resend ORDER BY target_partition, target_offset
