@@ -360,12 +360,11 @@ def test_several_processes_read_what_one_reads(job, settings, monkeypatch):
     assert figures(audit(settings)) == (14, 8, 5, 1, 0, 0, 0)
 
 
-def test_what_fails_in_a_process_is_one_clear_error(job, settings, monkeypatch):
-    monkeypatch.setattr(reading, "_WORTH_A_PROCESS", 2)
-    monkeypatch.setattr(reading.os, "cpu_count", lambda: 2)
+def test_a_broker_that_went_away_is_one_clear_error(settings, monkeypatch):
+    monkeypatch.setattr(records, "_PATIENCE", 1.0)
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
-    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:1"):
-        list(reading.lines(away, [records.Range(0, 0, 100)], Rules("org/model", 1000)))
+    with pytest.raises(ConfigError, match="check KAFKA_BOOTSTRAP_SERVERS"):
+        list(records.read(away, "t", [records.Range(0, 0, 100)]))
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 import json
+from multiprocessing import Pipe
 
 import pytest
 
 from embedstream.audit import Finding, Report, rows
-from embedstream.audit.reading import shares
+from embedstream.audit.reading import _received, shares
 from embedstream.audit.records import Range
 from embedstream.audit.report import Dead, Outcomes, Repair
 from embedstream.display import as_json
+from embedstream.errors import ConfigError
 from embedstream.message import Rules
 
 RULES = Rules("org/model", 1000)
@@ -68,6 +70,19 @@ def test_shares_cover_each_offset_once(count):
     for place, (first, end) in enumerate([(5, 25), (0, 2)]):
         offsets = [offset for share in cut for offset in range(share[place].first, share[place].end)]
         assert offsets == list(range(first, end))
+
+
+def test_a_process_that_fails_or_dies_is_one_clear_error():
+    receiver, sender = Pipe(duplex=False)
+    sender.send((b"line", 1))
+    sender.send(ConfigError("Kafka is away"))
+    sender.close()
+    assert _received(receiver) == (b"line", 1)
+    with pytest.raises(ConfigError, match="Kafka is away"):
+        _received(receiver)
+    with pytest.raises(ConfigError, match="was killed"):
+        _received(receiver)
+    receiver.close()
 
 
 def report(**facts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -10,7 +11,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from embedstream.errors import ConfigError
-from embedstream.kafka import PASSING, TIMEOUT, client_config
+from embedstream.kafka import TIMEOUT, client_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # Records are held in memory by the batch, and each may be as large as the broker takes.
 _BATCH = 256
-_PATIENCE = 60.0
+_PATIENCE = 30.0
 _NEAR = 1000
 
 
@@ -105,21 +106,20 @@ def _consumer(settings: Settings) -> Consumer:
 
 
 def _consume(settings: Settings, consumer: Consumer, count: int = _BATCH) -> list[Message]:
-    """At least one message or end of a partition; raises ConfigError where none comes for a minute."""
-    messages = consumer.consume(1, _PATIENCE)
-    if not messages:
-        raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers} sends nothing: check KAFKA_BOOTSTRAP_SERVERS")
-    if count > 1:
-        messages += consumer.consume(count - 1, 0.01)
-    failures = [error for message in messages if (error := message.error()) and not _harmless(error)]
-    if failures:
-        raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers}: {failures[0].str()}")
-    return messages
+    """At least one message, or end of a partition; raises ConfigError where none comes for a while."""
+    deadline = time.monotonic() + _PATIENCE
+    trouble = "no record came"
+    while time.monotonic() < deadline:
+        messages = consumer.consume(count, 0.01) or consumer.consume(1, 1.0)
+        useful = [message for message in messages if not (error := message.error()) or _is_end(error)]
+        if useful:
+            return useful
+        trouble = next((error.str() for message in messages if (error := message.error())), trouble)
+    raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers}: {trouble}: check KAFKA_BOOTSTRAP_SERVERS")
 
 
-def _harmless(error: KafkaError) -> bool:
-    passing = error.code() in PASSING or error.code() in {KafkaError._PARTITION_EOF, KafkaError._TRANSPORT}  # noqa: SLF001
-    return passing or error.retriable()
+def _is_end(error: KafkaError) -> bool:
+    return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - there is no public name
 
 
 def _place(message: Message) -> tuple[int, int]:
