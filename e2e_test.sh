@@ -139,6 +139,10 @@ dead_letter_has() {
         --timeout-ms 5000 --property print.headers=true --property print.key=true | grep -F "$run-malformed" | grep -qF "$1"
 }
 
+audit_closes() {
+    inside flink-submit embedstream audit >/dev/null
+}
+
 search_finds() {
     inside flink-submit embedstream search "$1" -k 3 --json | grep -qF "\"$2\""
 }
@@ -180,4 +184,5 @@ check "the dead letter says why" 0 dead_letter_has "dlq.error:text_not_a_string"
 check "a search by meaning finds the new message" "$timeout" search_finds "someone cleans the light of a tower by the sea" "$run-new"
 check "the ids of this run are accounted for: 2 live, 1 deleted" 0 gives "2|1" \
     "SELECT count(*) FILTER (WHERE state = 'live'), count(*) FILTER (WHERE state = 'deleted') FROM ${table}_ledger WHERE id LIKE '$run-%'"
+check "the audit closes: the table equals its topic" 0 audit_closes
 finish

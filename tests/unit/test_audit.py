@@ -97,7 +97,8 @@ def report(**facts):
 def test_a_report_that_closes():
     assert report().closes
     assert "closes: 10 = 4 + 3 + 1 + 2 + 0 + 0\n\nequal: " in str(report())
-    assert "dead          2  decode not_json 2\n" in str(report())
+    assert "\n  decode not_json   2\n" in str(report())
+    assert "but for 3 in flight" in str(report(outcomes=Outcomes(4, 3, in_flight=3)))
     assert "does not close: 11 ≠" in str(report(messages=11))
 
 

@@ -115,11 +115,8 @@ class Report:
             ("stored", self.outcomes.stored, f"stand in table {self.table}"),
             ("superseded", self.outcomes.superseded, "have a newer version"),
             ("deleted", self.outcomes.deleted, "deletes that took effect"),
-            (
-                "dead",
-                self.outcomes.dead,
-                ", ".join(f"{each.stage} {each.code} {each.messages:,}" for each in self.dead_letters),
-            ),
+            ("dead", self.outcomes.dead, "in the dead-letter topic"),
+            *((f"  {each.stage} {each.code}", each.messages, "") for each in self.dead_letters),
             ("in flight", self.outcomes.in_flight, "beyond the committed offsets"),
             ("unexplained", self.outcomes.unexplained, "see the findings"),
         ]
@@ -139,5 +136,6 @@ class Report:
 
     def _verdict(self) -> str:
         if self.equal:
-            return "equal: the table is what the topic says"
+            waiting = f", but for {self.outcomes.in_flight:,} in flight" if self.outcomes.in_flight else ""
+            return f"equal: the table is what the topic says{waiting}"
         return "not equal: " + ", ".join(f"{count:,} {kind}" for kind, count in self.kinds.items())
