@@ -280,6 +280,8 @@ def _source(given: object) -> str | None:
 def _metadata(given: object, *, sanitized: bool) -> str:
     if given is not None and not isinstance(given, dict):
         _reject("bad_metadata", "the metadata is not an object")
+    if not given and not sanitized:
+        return "{}"
     try:
         return _ENCODER.encode((given or {}) | ({"sanitized": True} if sanitized else {}))
     except (RecursionError, ValueError):
