@@ -5,6 +5,7 @@ FAULTS_SEED, FAULTS_COUNT and FAULTS_MESSAGES set the run; the defaults are thos
 
 import os
 import random
+import sys
 import time
 from collections import Counter
 
@@ -28,10 +29,15 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture
-def say(request):
+def say(capsys):
     """A line on the terminal, at once."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    return lambda line: reporter.write_line(line, flush=True)
+
+    def write(line):
+        with capsys.disabled():
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+    return write
 
 
 @pytest.fixture
