@@ -61,17 +61,16 @@ class Keeper:
     def _keep(self) -> bool:
         """Whether every task of the job runs, after it was submitted where that was due."""
         name = self._settings.flink_job_name
-        finding = self._cluster.finding(name) if self._submitted else "gone"
-        if finding == "gone":
-            if self._submitted:
-                self._say(f"job {name} {self._cluster.why_ended(name)}: submitting it again")
-            submit(self._settings, self._say, timeout=RUNNING_SECONDS)
-            self._submitted = True
-        elif finding == "stopped":
-            self._tell(f"job {name} was stopped by somebody: restart this process, or run `embedstream submit`")
-            return False
-        job = self._cluster.job(name)
-        return job is not None and self._cluster.runs(job)
+        if self._submitted:
+            if job := self._cluster.job(name):
+                return self._cluster.runs(job)
+            if self._cluster.finding(name) == "stopped":
+                self._tell(f"job {name} was stopped by somebody: restart this process, or run `embedstream submit`")
+                return False
+            self._say(f"job {name} {self._cluster.why_ended(name)}: submitting it again")
+        submit(self._settings, self._say, timeout=RUNNING_SECONDS)
+        self._submitted = True
+        return True
 
     def _show(self, runs: bool) -> None:
         if runs:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -151,6 +153,13 @@ def extent(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
         return {number: _watermarks(settings, consumer, TopicPartition(topic, number)) for number in numbers}
 
 
+def topic_config(admin: AdminClient, topic: str) -> dict[str, str]:
+    """The configuration that holds for a topic; raises KafkaException where the broker does not tell."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    entries = admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result()
+    return {name: str(entry.value) for name, entry in entries.items()}
+
+
 def _broker(settings: Settings, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - untyped upstream
     patient = Retrying(
         retry=retry_if_exception(_passing), wait=wait_fixed(0.2), stop=stop_after_delay(TIMEOUT), reraise=True
@@ -246,11 +255,7 @@ def read(
     """
     ranges = extent(settings, topic) if ranges is None else ranges
     left = {number: end for number, (first, end) in ranges.items() if first < end}
-    config = {
-        **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
-        "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
-    }  # fmt: skip
-    with Consumer(config) as consumer:
+    with reader(settings) as consumer:
         consumer.assign([TopicPartition(topic, number, ranges[number][0]) for number in left])
         while left:
             for message in _consume(settings, consumer, batch):
@@ -263,6 +268,22 @@ def read(
                     consumer.pause([TopicPartition(topic, number)])
 
 
+def reader(settings: Settings) -> Consumer:
+    """A consumer to assign places to: reads committed records, tells ends of partitions as errors, commits nothing."""
+    return Consumer(
+        {
+            **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
+            "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
+            "queued.max.messages.kbytes": 65_536, "fetch.message.max.bytes": 8 * 1024 * 1024,
+            "fetch.wait.max.ms": 50, "check.crcs": False,
+        }
+    )  # fmt: skip
+
+
+def is_end(error: KafkaError) -> bool:
+    return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - there is no public name
+
+
 def _consume(settings: Settings, consumer: Consumer, batch: int) -> list[Message]:
     """What has come: records, and ends of partitions as errors. Raises ConfigError where nothing comes for long."""
     deadline = time.monotonic() + _SILENCE
@@ -270,7 +291,7 @@ def _consume(settings: Settings, consumer: Consumer, batch: int) -> list[Message
     while not messages and time.monotonic() < deadline:
         messages = consumer.consume(batch, 0.05)
     errors = [error for message in messages if (error := message.error())]
-    failures = [error.str() for error in errors if error.code() != KafkaError._PARTITION_EOF]  # noqa: SLF001
+    failures = [error.str() for error in errors if not is_end(error)]
     if failures or not messages:
         reason = failures[0] if failures else f"no record within {_SILENCE:.0f} s"
         raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers}: {reason}: check KAFKA_*")

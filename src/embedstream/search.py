@@ -34,9 +34,7 @@ def search(settings: Settings, words: str, count: int = 10, where: dict[str, Any
     Raises ConfigError where the service embeds with another model than the table's.
     """
     with store.database(settings) as connection:
-        space = store.read_space(connection, settings)
-        if space is None:
-            raise ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
+        space = store.pinned_space(connection, settings)
         vector = embedding.embed_one(settings, space, words)
         if isinstance(vector, Rejected):
             raise ConfigError(f"the search words cannot be embedded: {vector.reason}")

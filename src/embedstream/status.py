@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.sql import SQL
 
 from embedstream import flink, kafka, store
-from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.errors import EmbedstreamError
 
 if TYPE_CHECKING:
     import psycopg
@@ -83,8 +83,7 @@ def _job_state(settings: Settings) -> str | None:
 
 
 def _rows(connection: psycopg.Connection[Any], settings: Settings) -> tuple[int, int]:
-    if store.read_space(connection, settings) is None:
-        raise ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
+    store.pinned_space(connection, settings)
     names = store.Names.of(settings.pgvector_table)
     statement = SQL(
         "SELECT (SELECT count(*) FROM {table}), (SELECT count(*) FROM {ledger} WHERE state = 'deleted')"

@@ -188,6 +188,14 @@ def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space
     return Space(*row) if row else None
 
 
+def pinned_space(connection: psycopg.Connection[Any], settings: Settings) -> Space:
+    """As `read_space`; raises ConfigError where there is no table."""
+    space = read_space(connection, settings)
+    if space is None:
+        raise ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
+    return space
+
+
 def check_encoding(connection: psycopg.Connection[Any], settings: Settings) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":

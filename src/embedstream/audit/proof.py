@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,11 +21,12 @@ from embedstream.message import Rules
 from embedstream.retry import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import psycopg
     from psycopg.sql import Composed
 
+    from embedstream.audit.reading import Block
     from embedstream.kafka import Position
     from embedstream.settings import Settings
     from embedstream.space import Space
@@ -52,9 +52,7 @@ def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
     Raises ConfigError, or RetryLater, where a part of the world does not answer.
     """
     with store.database(settings) as connection:
-        space = store.read_space(connection, settings)
-        if space is None:
-            raise ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
+        space = store.pinned_space(connection, settings)
         proof = _Proof(settings, connection, space)
         proof.read_topics()
         report = proof.compare(wishes)
@@ -81,30 +79,28 @@ class _Proof:
         if not self._positions:
             raise ConfigError(f"there is no topic {self._topic} yet: embedstream submit makes it")
         ranges = [records.Range(each.partition, each.first, each.end) for each in self._positions]
-        total = sum(each.end - each.first for each in ranges)
         rules = Rules(self._space.model_name, settings.max_text_bytes)
-        with progress(f"reading {self._topic}", total) as update, self._copy("copy_sent") as write:
-            done = 0
-            for block, span in lines(settings, ranges, rules):
-                write(block)
-                update(done := done + span)
+        self._load("copy_sent", self._topic, ranges, lines(settings, ranges, rules))
         self._read_dead_letters()
 
     def _read_dead_letters(self) -> None:
         topic = self._settings.kafka_dead_letter_topic
-        positions = kafka.positions(self._settings.model_copy(update={"kafka_input_topic": topic}))
-        ranges = [records.Range(each.partition, each.first, each.end) for each in positions]
-        with progress(f"reading {topic}", sum(each.end - each.first for each in ranges)) as update:
-            done = 0
-            with self._copy("copy_dead") as write:
-                for messages in records.read(self._settings, topic, ranges):
-                    write(rows.dead(messages, self._topic).encode())
-                    update(done := done + len(messages))
+        ranges = [records.Range(number, *ends) for number, ends in kafka.extent(self._settings, topic).items()]
+        batches = records.read(self._settings, topic, ranges)
+        blocks = ((rows.dead(messages, self._topic).encode(), len(messages)) for messages in batches)
+        self._load("copy_dead", topic, ranges, blocks)
 
-    @contextmanager
-    def _copy(self, name: str) -> Iterator[Callable[[bytes], None]]:
-        with self._connection.cursor() as cursor, cursor.copy(self.sql[name]) as copy:
-            yield copy.write
+    def _load(self, statement: str, topic: str, ranges: Sequence[records.Range], blocks: Iterable[Block]) -> None:
+        """Copy blocks of lines into a temporary table, and show how much of the topic they cover."""
+        total, done = sum(each.end - each.first for each in ranges), 0
+        with (
+            progress(f"reading {topic}", total) as update,
+            self._connection.cursor() as cursor,
+            cursor.copy(self.sql[statement]) as copy,
+        ):
+            for block, span in blocks:
+                copy.write(block)
+                update(done := done + span)
 
     def compare(self, wishes: Wishes) -> Report:
         """All of it looks at one snapshot of the database."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 
 from embedstream.errors import ConfigError
-from embedstream.kafka import TIMEOUT, client_config
+from embedstream.kafka import client_config, is_end, reader, topic_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from confluent_kafka import Message
+    from confluent_kafka import Consumer, Message
 
     from embedstream.settings import Settings
 
@@ -38,7 +36,7 @@ def read(settings: Settings, topic: str, ranges: Iterable[Range]) -> Iterator[li
     """What consumers that read committed records see of the ranges; offsets that hold no record are passed over."""
     ends = {each.partition: each.end for each in ranges if each.end > each.first}
     starts = [TopicPartition(topic, each.partition, each.first) for each in ranges if each.partition in ends]
-    with _consumer(settings) as consumer:
+    with reader(settings) as consumer:
         consumer.assign(starts)
         while ends:
             yield _within(consumer, topic, ends, _consume(settings, consumer))
@@ -60,7 +58,7 @@ def _within(consumer: Consumer, topic: str, ends: dict[int, int], messages: Sequ
 
 def fetch(settings: Settings, topic: str, places: Iterable[tuple[int, int]]) -> Iterator[Message]:
     """The records at (partition, offset), in that order; those that are gone meanwhile are left out."""
-    with _consumer(settings) as consumer:
+    with reader(settings) as consumer:
         current, position = -1, 0
         for partition, offset in places:
             if partition != current or not position <= offset < position + _NEAR:
@@ -85,24 +83,10 @@ def _at(settings: Settings, consumer: Consumer, wanted: int) -> Message | None:
 
 def is_compacted(settings: Settings, topic: str) -> bool:
     """Whether the broker drops records that have a successor; False where it does not tell."""
-    admin = AdminClient(client_config(settings))
-    resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
-        (future,) = admin.describe_configs([resource], request_timeout=TIMEOUT).values()
-        return "compact" in (future.result(TIMEOUT)["cleanup.policy"].value or "")
+        return "compact" in topic_config(AdminClient(client_config(settings)), topic)["cleanup.policy"]
     except (KafkaException, KeyError):
         return False
-
-
-def _consumer(settings: Settings) -> Consumer:
-    return Consumer(
-        {
-            **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
-            "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
-            "queued.max.messages.kbytes": 65_536, "fetch.message.max.bytes": 8 * 1024 * 1024,
-            "fetch.wait.max.ms": 50, "check.crcs": False,
-        }
-    )  # fmt: skip
 
 
 def _consume(settings: Settings, consumer: Consumer, count: int = _BATCH) -> list[Message]:
@@ -111,15 +95,11 @@ def _consume(settings: Settings, consumer: Consumer, count: int = _BATCH) -> lis
     trouble = "no record came"
     while time.monotonic() < deadline:
         messages = consumer.consume(count, 0.01) or consumer.consume(1, 1.0)
-        useful = [message for message in messages if not (error := message.error()) or _is_end(error)]
+        useful = [message for message in messages if not (error := message.error()) or is_end(error)]
         if useful:
             return useful
         trouble = next((error.str() for message in messages if (error := message.error())), trouble)
     raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers}: {trouble}: check KAFKA_BOOTSTRAP_SERVERS")
-
-
-def _is_end(error: KafkaError) -> bool:
-    return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - there is no public name
 
 
 def _place(message: Message) -> tuple[int, int]:

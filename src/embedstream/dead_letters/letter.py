@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedstream import kafka
+from embedstream.display import printable
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -147,8 +148,7 @@ def _number(text: str | None) -> int | None:
 
 def _text(value: bytes | None) -> str:
     """One printable line: anybody may write headers."""
-    text = (value or b"").decode(errors="replace")
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return printable((value or b"").decode(errors="replace"))
 
 
 def _moment(text: str | None) -> datetime | None:

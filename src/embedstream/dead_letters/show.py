@@ -6,6 +6,8 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+from embedstream.display import printable
+
 if TYPE_CHECKING:
     from embedstream.dead_letters.letter import DeadLetter, Facts
     from embedstream.kafka import Outgoing
@@ -46,7 +48,7 @@ def _bytes(name: str, value: bytes | None) -> dict[str, str | None]:
 
 def as_outgoing(record: Outgoing) -> dict[str, Any]:
     """A record that is about to be sent, with the first characters of its value."""
-    begins = "".join(map(_printable, (record.value or b"null").decode(errors="replace")[:_PREVIEW]))
+    begins = printable((record.value or b"null").decode(errors="replace")[:_PREVIEW])
     return {
         "partition": record.partition,
         "timestamp": record.timestamp,
@@ -64,12 +66,8 @@ def as_text(letter: DeadLetter) -> str:
 
 def _named(name: str, value: bytes | None) -> str:
     text = readable(value)
-    shown = "".join(map(_printable, name))
+    shown = printable(name)
     return f"{shown:<15}  {text}" if "\n" not in text else f"{shown}\n{text}"
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
 def readable(value: bytes | None) -> str:

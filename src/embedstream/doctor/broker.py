@@ -88,7 +88,7 @@ def _unread(world: World) -> Verdict:
     """Records that were deleted before the job read them are lost to the table."""
     lost = {
         position.partition: position.first - position.committed
-        for position in _positions(world)
+        for position in world.positions
         if position.committed is not None and position.committed < position.first
     }
     if lost:
@@ -126,15 +126,11 @@ def _timestamps(world: World) -> Verdict:
 
 def _oldest_unread_age(world: World) -> float | None:
     """In seconds, by the records' own timestamps: retention goes by them too."""
-    nexts = {p.partition: max(p.first, p.committed or 0) for p in _positions(world) if p.lag}
+    nexts = {p.partition: max(p.first, p.committed or 0) for p in world.positions if p.lag}
     ranges = {number: (offset, offset + 1) for number, offset in nexts.items()}
     messages = kafka.read(world.settings, world.settings.kafka_input_topic, ranges)
     stamps = [message.timestamp()[1] / 1000 for message in messages]
     return max(0.0, time.time() - min(stamps)) if stamps else None
-
-
-def _positions(world: World) -> list[kafka.Position]:
-    return kafka.positions(world.settings)
 
 
 def _duration(seconds: float) -> str:

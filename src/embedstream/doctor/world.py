@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 
 from embedstream import embedding, flink, kafka, store
 from embedstream.errors import ConfigError
@@ -82,16 +80,16 @@ class World:
 
     @cached_property
     def input_config(self) -> dict[str, str]:
-        return self._config(self.settings.kafka_input_topic)
+        return kafka.topic_config(self.admin, self.settings.kafka_input_topic)
 
     @cached_property
     def dead_letter_config(self) -> dict[str, str]:
-        return self._config(self.settings.kafka_dead_letter_topic)
+        return kafka.topic_config(self.admin, self.settings.kafka_dead_letter_topic)
 
-    def _config(self, topic: str) -> dict[str, str]:
-        resource = ConfigResource(ResourceType.TOPIC, topic)
-        entries = self.admin.describe_configs([resource], request_timeout=kafka.TIMEOUT)[resource].result()
-        return {name: str(entry.value) for name, entry in entries.items()}
+    @cached_property
+    def positions(self) -> list[kafka.Position]:
+        """How far the group is in the input topic."""
+        return kafka.positions(self.settings)
 
     @cached_property
     def cluster(self) -> flink.Cluster:
