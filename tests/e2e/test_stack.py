@@ -1,28 +1,18 @@
 """The promise on real parts: the table equals the topic."""
 
 import json
-import threading
 import time
-from contextlib import contextmanager
 
 import httpx
 import psutil
 import pytest
 
-from embedstream import flink, kafka
+from embedstream import flink
 from support.check import assert_table_equals_topic
-from support.stack import wait
+from support.stack import producing, wait
 from support.traffic import Traffic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-
-
-def produce(stack, records):
-    """Each key to a partition of its own choice, so that versions of an id meet in both slots."""
-    kafka.produce(
-        stack.settings, stack.settings.kafka_input_topic,
-        (record._replace(partition=n % 2) for n, record in enumerate(records)),
-    )  # fmt: skip
 
 
 def restarts(stack):
@@ -34,7 +24,7 @@ def restarts(stack):
 def test_the_table_equals_the_topic_whatever_the_traffic(stack):
     before = restarts(stack)
     traffic = Traffic(seed=int(time.time()), ids=400, start_ms=int(time.time() * 1000) - 600_000)
-    produce(stack, traffic.oddities() + traffic.records(2000))
+    stack.produce(traffic.oddities() + traffic.records(2000))
     stack.wait_until_done()
     rows, deleted, dead = assert_table_equals_topic(stack)
     assert len(rows) > 200
@@ -46,21 +36,9 @@ def test_the_table_equals_the_topic_whatever_the_traffic(stack):
     ]
 
 
-@contextmanager
 def load(stack, traffic, batches=15):
     """A hundred messages every 0.7 s in the background; all are sent when the block ends."""
-    thread = threading.Thread(target=_send, args=(stack, traffic, batches))
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
-def _send(stack, traffic, batches):
-    for _ in range(batches):
-        produce(stack, traffic.records(100))
-        time.sleep(0.7)
+    return producing(stack, (traffic.records(100) for _ in range(batches)), pause=0.7)
 
 
 def test_killed_workers_lose_nothing(stack):
@@ -113,7 +91,7 @@ def test_commands_as_a_user_types_them(stack):
 
 
 def test_submitting_again_changes_nothing_and_replacing_goes_on_where_the_old_job_was(stack):
-    produce(stack, Traffic(seed=11, ids=20, start_ms=int(time.time() * 1000)).records(20))
+    stack.produce(Traffic(seed=11, ids=20, start_ms=int(time.time() * 1000)).records(20))
     stack.wait_until_done()
     job, _ = restarts(stack)
     assert "runs already" in stack.command("submit").stdout
@@ -121,7 +99,7 @@ def test_submitting_again_changes_nothing_and_replacing_goes_on_where_the_old_jo
     assert f"stopped job {job.name} with savepoint" in stack.command("submit", "--replace", timeout=120).stdout
     assert restarts(stack)[0].id != job.id
     assert records_read(stack) == 0
-    produce(stack, Traffic(seed=12, ids=20, start_ms=int(time.time() * 1000)).records(5))
+    stack.produce(Traffic(seed=12, ids=20, start_ms=int(time.time() * 1000)).records(5))
     wait(lambda: records_read(stack) == 5, 20, "five records to be read")
 
 

@@ -3,7 +3,6 @@
 FAULTS_SEED, FAULTS_COUNT and FAULTS_MESSAGES set the run; the defaults are those of `make faults`.
 """
 
-import os
 import random
 import sys
 import time
@@ -12,11 +11,10 @@ from collections import Counter
 import pytest
 
 from embedstream import kafka
-from embedstream.settings import Settings
 from support.check import assert_table_equals_topic
-from support.faults import Faults, Keeper, environment_number, producing
+from support.faults import Faults, Keeper, environment_number
 from support.proxies import ServiceProxy, TcpProxy
-from support.stack import RunningStack, wait
+from support.stack import producing, running_stack, wait
 from support.traffic import Traffic
 
 SEED = environment_number("FAULTS_SEED", int(time.time()))
@@ -43,17 +41,12 @@ def say(capsys):
 @pytest.fixture
 def stack(tmp_path):
     """The embedded stack without its job, and with an engine that is never the bottleneck."""
-    names = {name.upper() for name in Settings.model_fields}
-    environment = {name: value for name, value in os.environ.items() if name not in names}
-    slots = {"EMBEDDING_MODEL": "fake:64", "FLINK_PARALLELISM": "6", "FLINK_CHECKPOINT_INTERVAL_MS": "1000"}
-    stack = RunningStack(tmp_path / "stack", {**environment, **slots, "EMBEDDING_SERVICE_TIMEOUT": "3"})
-    try:
-        stack.command("local", "up", "--detach", "--no-job", "--dir", str(stack.directory), timeout=240)
-        stack.enter()
+    settings = {
+        "EMBEDDING_MODEL": "fake:64", "FLINK_PARALLELISM": "6", "FLINK_CHECKPOINT_INTERVAL_MS": "1000",
+        "EMBEDDING_SERVICE_TIMEOUT": "3",
+    }  # fmt: skip
+    with running_stack(tmp_path / "stack", settings, "--no-job") as stack:
         yield stack
-    finally:
-        stack.command("local", "down", "--dir", str(stack.directory), timeout=120)
-    assert stack.processes() == []
 
 
 @pytest.fixture
@@ -72,11 +65,6 @@ def faults(stack, tmp_path):
             keeper.end()
 
 
-def produce(stack, records):
-    spread = (record._replace(partition=n % PARTITIONS) for n, record in enumerate(records))
-    kafka.produce(stack.settings, stack.settings.kafka_input_topic, spread)
-
-
 def is_stored(stack, id):
     try:
         return stack.query("SELECT 1 FROM text_message_embeddings WHERE id = %s", id) == [(1,)]
@@ -84,30 +72,30 @@ def is_stored(stack, id):
         return False
 
 
-def schedule(faults):
+def schedule(names, chance):
     """Every fault once before any comes again."""
     chosen = []
     while len(chosen) < COUNT:
-        chosen += faults.random.sample(faults.names, len(faults.names))
+        chosen += chance.sample(names, len(names))
     return chosen[:COUNT]
 
 
 def test_nothing_is_lost_and_nothing_is_stale_whatever_breaks(stack, faults, say):
-    faults.random = random.Random(SEED)
+    chance = random.Random(SEED)
     traffic = Traffic(SEED, ids=MESSAGES // 10, start_ms=int(time.time() * 1000) - 4 * 3_600_000, poison=True)
-    produce(stack, traffic.oddities())
+    stack.produce(traffic.oddities(), PARTITIONS)
     recoveries = Counter()
-    names = schedule(faults)
+    names = schedule(faults.names, chance)
     for number, name in enumerate(names):
         share = MESSAGES // COUNT
         batches = [traffic.records(BATCH) for _ in range(share // BATCH)] + [traffic.records(share % BATCH + 1)]
         began = time.monotonic()
-        with producing(lambda batch: produce(stack, batch), batches, 2.0 / len(batches)):
-            time.sleep(faults.random.uniform(0, 1.5))
+        with producing(stack, batches, 2.0 / len(batches), PARTITIONS):
+            time.sleep(chance.uniform(0, 1.5))
             faults.inject(name)
         ended = time.monotonic()
         probe = f"probe-{number}"
-        produce(stack, [traffic.probe(probe)])
+        stack.produce([traffic.probe(probe)], PARTITIONS)
         wait(lambda probe=probe: is_stored(stack, probe), 240, f"recovery from {name} (seed {SEED})")
         recoveries[name] = max(recoveries[name], time.monotonic() - ended)
         say(f"{number + 1:3} {name:18} {ended - began:5.1f} s, recovered in {time.monotonic() - ended:5.1f} s")

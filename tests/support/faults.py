@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import psutil
 
@@ -146,29 +145,6 @@ class Keeper:
         if job := cluster.job(name):
             cluster.cancel(job)
             wait(lambda: cluster.job(name) is None, 60, f"job {name} to end")
-
-
-@contextmanager
-def producing(produce, batches, pause):
-    """Messages in the background while the block runs; all are sent when it ends."""
-    failures = []
-
-    def send():
-        try:
-            for batch in batches:
-                produce(batch)
-                time.sleep(pause)
-        except Exception as exc:  # noqa: BLE001 - raised below
-            failures.append(exc)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def environment_number(name, default):

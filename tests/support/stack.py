@@ -1,16 +1,18 @@
 """An embedded stack under test, driven by its own commands."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import psutil
 
 from embedstream import kafka, store
-from embedstream.settings import load_settings
+from embedstream.settings import Settings, load_settings
 
 
 class RunningStack:
@@ -77,6 +79,49 @@ class RunningStack:
     def query(self, sql, *parameters):
         with store.connect(self.settings) as connection:
             return connection.execute(sql, parameters).fetchall()
+
+    def produce(self, records, partitions=2):
+        """Record after record to the next partition, so that versions of an id meet in several slots."""
+        spread = (record._replace(partition=n % partitions) for n, record in enumerate(records))
+        kafka.produce(self.settings, self.settings.kafka_input_topic, spread)
+
+
+@contextmanager
+def running_stack(directory, settings, *options):
+    """The embedded stack as `embedstream local up` starts it with these settings, and with none of the user's own."""
+    names = {name.upper() for name in Settings.model_fields}
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    stack = RunningStack(directory, {**environment, **settings})
+    try:
+        stack.command("local", "up", "--detach", "--dir", str(directory), *options, timeout=240)
+        stack.enter()
+        yield stack
+    finally:
+        stack.command("local", "down", "--dir", str(directory), timeout=120)
+    assert stack.processes() == []
+
+
+@contextmanager
+def producing(stack, batches, pause, partitions=2):
+    """Messages in the background while the block runs, a batch every `pause` seconds; all are sent when it ends."""
+    failures = []
+
+    def send():
+        try:
+            for batch in batches:
+                stack.produce(batch, partitions)
+                time.sleep(pause)
+        except Exception as exc:  # noqa: BLE001 - raised below
+            failures.append(exc)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 PREFIXES = ("KAFKA_", "PGVECTOR_", "EMBEDDING_", "FLINK_REST_URL")
