@@ -59,8 +59,12 @@ class Position(NamedTuple):
     committed: int | None
 
     @property
+    def next(self) -> int:
+        return max(self.first, self.committed if self.committed is not None else self.first)
+
+    @property
     def lag(self) -> int:
-        return self.end - max(self.first, self.committed if self.committed is not None else self.first)
+        return self.end - self.next
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
@@ -261,6 +265,30 @@ def read(
                 if number in left and (message.error() or offset >= end - 1):
                     del left[number]
                     consumer.pause([TopicPartition(topic, number)])
+
+
+def first_records(
+    settings: Settings, topic: str, offsets: Mapping[int, int], timeout: float = TIMEOUT
+) -> list[Message]:
+    """The first record of each partition from an offset on; left out where there is none, or none comes in time."""
+    config = {
+        **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
+        "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
+        "queued.min.messages": 1, "fetch.wait.max.ms": 10,
+    }  # fmt: skip
+    found: list[Message] = []
+    waiting = set(offsets)
+    deadline = time.monotonic() + timeout
+    with Consumer(config) as consumer:
+        consumer.assign([TopicPartition(topic, *place) for place in offsets.items()])
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            message = consumer.poll(left)
+            if message is None or message.partition() not in waiting:
+                continue
+            waiting.discard(message.partition() or 0)
+            consumer.pause([TopicPartition(topic, message.partition() or 0)])
+            found += [] if message.error() else [message]
+    return found
 
 
 def _consume(settings: Settings, consumer: Consumer, batch: int) -> list[Message]:
