@@ -140,19 +140,28 @@ def test_the_status_of_a_job_at_work_and_of_one_that_waits(stack):
     wait(lambda: status(stack)["health"] == {"state": "healthy", "reasons": []}, 60, "a healthy pipeline")
     produce(stack, Traffic(seed=13, ids=50, start_ms=int(time.time() * 1000)).records(50))
     wait(lambda: (status(stack)["latency_ms"] or {}).get("p50", 0) > 0, 30, "a latency")
-    service = psutil.Process(stack.parts()["service"]["pid"])
-    service.suspend()
-    try:
+    with suspended(stack, "service"):
         produce(stack, Traffic(seed=14, ids=50, start_ms=int(time.time() * 1000)).records(50))
         wait(lambda: status(stack)["waits_for"] == ["service"], 60, "a job that waits for the service")
         found = status(stack)
-    finally:
-        service.resume()
     assert found["health"]["state"] == "degraded"
     assert found["lag"] > 0
     assert found["oldest_unread_seconds"] > 0
     stack.wait_until_done()
     assert_table_equals_topic(stack)
+
+
+@contextmanager
+def suspended(stack, part):
+    main = psutil.Process(stack.parts()[part]["pid"])
+    processes = [main, *main.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def waited(stack):
