@@ -147,15 +147,26 @@ def search(
 
 
 @app.command()
-def status(json: AsJson = False) -> None:
-    """Print how far the pipeline is: messages, lag, rows, dead letters, rate.
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 where the pipeline is not healthy.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Print how far, how fresh and how healthy the pipeline is; a part that is away costs its own line only.
 
-    Example: embedstream status --json
+    Example: embedstream status --watch
     """
-    from embedstream.status import read_status
+    from embedstream.status.read import Observer
+    from embedstream.status.show import as_text
+    from embedstream.status.watch import watch as keep_looking
 
-    found = read_status(load_settings())
-    print(as_json(found) if json else found)
+    observer = Observer(load_settings())
+    if watch:
+        keep_looking(observer, say, json=json)
+        return
+    found = observer.read()
+    print(as_json(found) if json else as_text(found))
+    raise typer.Exit(check and found.health.state != "healthy")
 
 
 @app.command()

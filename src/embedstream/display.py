@@ -18,9 +18,9 @@ console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
 
-def as_json(facts: Any) -> str:  # noqa: ANN401 - whatever a command prints
+def as_json(facts: Any, indent: int | None = 2) -> str:  # noqa: ANN401 - whatever a command prints
     plain = asdict(facts) if is_dataclass(facts) and not isinstance(facts, type) else facts
-    return json.dumps(plain, indent=2, default=_plain, ensure_ascii=False)
+    return json.dumps(plain, indent=indent, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: object) -> str:
@@ -64,3 +64,14 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
             bar.update(task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
 
         yield update
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: 0.3 s, 42 s, 3 min 20 s, 5 h 12 min, 2 d 3 h."""
+    if seconds < 100:  # noqa: PLR2004 - below it seconds read best
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
+    total = int(seconds)
+    for size, unit, small, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if total >= size:
+            return f"{total // size} {unit} {total % size // small} {part}"
+    raise AssertionError

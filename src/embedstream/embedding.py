@@ -1,4 +1,4 @@
-"""Client of the embedding service: batches, requests in flight, retries, and the search for a poisonous text."""
+"""Client of the embedding service: batches, requests in flight, retries."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamError, Rejected
 from embedstream.ingest import Embedded
+from embedstream.poison import Failed, Search
 from embedstream.retry import Patience
 from embedstream.space import Space
 
@@ -25,14 +26,9 @@ if TYPE_CHECKING:
 
     from embedstream.settings import Settings
 
-_ACQUIT_AFTER = 3
 _REFUSALS = frozenset({413, 422})
 _BUSY_OR_AWAY = frozenset({408, 425, 429, 502, 503, 504})
 _CANARY = "A text that every model can embed."
-
-
-class _Failed(EmbedstreamError):
-    """The service failed on these very texts; it remains to be seen whether one of them is to blame."""
 
 
 class EmbeddingClient:
@@ -73,63 +69,20 @@ class EmbeddingClient:
             return self._request([text])[0]
         except _Refused as exc:
             return exc.error
-        except _Failed as exc:
+        except Failed as exc:
             raise EmbeddingUnavailable(f"the embedding service fails: {exc}") from exc
 
     def _embed_chunk(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
-        """Each request waits out an outage by itself, so that what is known of a poison survives the service's restart;
-        where the service fails on every text, all is done again.
-        """
-        return self._patience(lambda: self._divide(texts))
+        return Search(texts, self._refusing, self._prove_alive).run()
 
-    def _divide(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
-        """Embed texts, halving them where the service fails on all: 2·log2(n) calls find a poison among n."""
+    def _prove_alive(self) -> None:
+        """Wait until the service answers for a harmless text."""
+        self._patience(self._try_canary)
+
+    def _try_canary(self) -> None:
         try:
-            return self._refusing(texts)
-        except _Failed as exc:
-            if len(texts) == 1:
-                return [self._judge(texts[0], exc)]
-        middle = len(texts) // 2
-        return self._halves(texts[:middle], texts[middle:])
-
-    def _halves(self, left: Sequence[str], right: Sequence[str]) -> list[Embedded | Rejected]:
-        results: list[list[Embedded | Rejected] | None] = []
-        for half in (left, right):
-            try:
-                results.append(self._refusing(half))
-            except _Failed:
-                results.append(None)
-        if results == [None, None]:
-            self._check_canary()
-        halves = (left, right)
-        return [one for half, done in zip(halves, results, strict=True) for one in done or self._suspect(half)]
-
-    def _suspect(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
-        """Go on with a half that failed while the service answered for something else."""
-        if len(texts) == 1:
-            return [self._judge(texts[0], _Failed("it failed while others succeeded"))]
-        middle = len(texts) // 2
-        return self._halves(texts[:middle], texts[middle:])
-
-    def _judge(self, text: str, failure: _Failed) -> Embedded | Rejected:
-        for _ in range(_ACQUIT_AFTER - 1):
-            self._check_canary()
-            try:
-                return self._refusing([text])[0]
-            except _Failed as exc:
-                failure = exc
-        return self._guilty(failure)
-
-    def _guilty(self, failure: _Failed) -> Rejected:
-        return Rejected(
-            "embed", "service_failed", f"the embedding service fails on this text, but not on others: {failure}"
-        )
-
-    def _check_canary(self) -> None:
-        """Raises EmbeddingUnavailable where the service fails on a harmless text too."""
-        try:
-            self._post([_CANARY])
-        except _Failed as exc:
+            self._request([_CANARY])
+        except Failed as exc:
             raise EmbeddingUnavailable(f"the embedding service fails on every text: {exc}") from exc
 
     def _refusing(self, texts: Sequence[str]) -> list[Embedded | Rejected]:
@@ -147,17 +100,44 @@ class EmbeddingClient:
         return [refused[position] for position in range(len(texts))]
 
     def _post(self, texts: Sequence[str]) -> list[Embedded]:
-        return self._patience(lambda: self._request(texts))
+        """Wait for the vectors of all texts; what timed out is asked for again in halves.
+
+        So a request that is too much for the service makes progress, while one text that is too slow is waited for.
+        """
+        done: list[Embedded] = []
+        size = len(texts)
+
+        def go_on() -> list[Embedded]:
+            nonlocal size
+            while len(done) < len(texts):
+                piece = texts[len(done) : len(done) + size]
+                try:
+                    done.extend(self._request(piece))
+                except _TimedOut:
+                    size = max(1, len(piece) // 2)
+                    raise
+                except _Refused as exc:
+                    raise _Refused(len(done) + exc.index, exc.error) from exc
+            return done
+
+        return self._patience(go_on)
 
     def _request(self, texts: Sequence[str]) -> list[Embedded]:
         try:
             response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64"})
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
-            raise _Failed(f"the connection broke ({type(exc).__name__})") from exc
+            raise Failed(f"the connection broke ({type(exc).__name__})") from exc
+        except httpx.ReadTimeout as exc:
+            seconds = self._http.timeout.read
+            raise _TimedOut(f"{self._http.base_url} gave no answer within {seconds} s for {len(texts)} texts") from exc
         except httpx.HTTPError as exc:
             raise EmbeddingUnavailable(f"{self._http.base_url} does not answer ({type(exc).__name__})") from exc
         _raise_for_status(response, len(texts))
         return _parse(response, len(texts), self._space)
+
+
+class _TimedOut(EmbeddingUnavailable):
+    """The service took a request, and did not answer it in time."""
 
 
 class _Refused(EmbedstreamError):
@@ -234,7 +214,7 @@ def _raise_for_status(response: httpx.Response, count: int) -> None:
     if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE or (
         response.is_server_error and response.status_code not in _BUSY_OR_AWAY
     ):
-        raise _Failed(message)
+        raise Failed(message)
     raise EmbeddingUnavailable(f"{response.url} answers {message}", _retry_after(response))
 
 
@@ -266,9 +246,9 @@ def _parse(response: httpx.Response, count: int, space: Space) -> list[Embedded]
         rows = np.frombuffer(base64.b64decode(body["embeddings"], validate=True), "<f4").reshape(count, space.dimension)
         tokens, truncated = list(body["token_counts"]), list(body["truncated"])
     except (ValueError, KeyError, TypeError, binascii.Error) as exc:
-        raise _Failed("the answer is not what POST /generate gives") from exc
+        raise Failed("the answer is not what POST /generate gives") from exc
     if len(tokens) != count or len(truncated) != count or not np.isfinite(rows).all():
-        raise _Failed("the answer has a vector that is not finite, or facts of too few texts")
+        raise Failed("the answer has a vector that is not finite, or facts of too few texts")
     return [Embedded(*row) for row in zip(rows, tokens, truncated, strict=True)]
 
 

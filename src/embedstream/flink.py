@@ -16,7 +16,7 @@ from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.settings import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from embedstream.settings import Settings
 
@@ -35,6 +35,20 @@ class Job(NamedTuple):
     name: str
     state: str
     since: int
+
+
+class Metric(NamedTuple):
+    """A metric over all subtasks."""
+
+    sum: float
+    max: float
+
+
+class Progress(NamedTuple):
+    """Of a running job: seconds since its latest checkpoint completed (or since it started), and its failed ones."""
+
+    since_checkpoint: float
+    failed_checkpoints: int
 
 
 Finding = Literal["runs", "gone", "stopped"]
@@ -84,6 +98,24 @@ class Cluster:
         facts = self._get(f"/jobs/{job.id}")
         return facts["state"] == "RUNNING" and all(task["status"] == "RUNNING" for task in facts["vertices"])
 
+    def progress(self, job: Job) -> Progress:
+        """By the JobManager's own clock."""
+        now = self._get(f"/jobs/{job.id}")["now"]
+        checkpoints = self._get(f"/jobs/{job.id}/checkpoints")
+        completed = (checkpoints.get("latest") or {}).get("completed") or {}
+        latest = max(job.since, completed.get("latest_ack_timestamp", 0))
+        return Progress(max(0.0, (now - latest) / 1000), checkpoints["counts"]["failed"])
+
+    def metrics(self, job: Job, names: Collection[str]) -> dict[str, Metric]:
+        """The metrics of the job's operators that have these names; nothing of those that none has reported yet."""
+        found: dict[str, Metric] = {}
+        for vertex in self._get(f"/jobs/{job.id}")["vertices"]:
+            path = f"/jobs/{job.id}/vertices/{vertex['id']}/subtasks/metrics"
+            ids = [id for metric in self._list(path) if (id := metric["id"]).rpartition(".")[2] in names]
+            values = self._list(path, {"get": ",".join(ids), "agg": "sum,max"}) if ids else []
+            found |= {value["id"].rpartition(".")[2]: Metric(value["sum"], value["max"]) for value in values}
+        return found
+
     def overview(self) -> dict[str, Any]:
         """Flink's own summary: taskmanagers, slots-total, slots-available, flink-version."""
         return self._get("/overview")
@@ -120,8 +152,14 @@ class Cluster:
         return str(causes[-1].removeprefix("Caused by: "))
 
     def _get(self, path: str) -> dict[str, Any]:
+        return dict(self._json(path))
+
+    def _list(self, path: str, params: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        return list(self._json(path, params))
+
+    def _json(self, path: str, params: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - an answer of any shape
         try:
-            return dict(self._request("GET", path).raise_for_status().json())
+            return self._request("GET", path, params=params).raise_for_status().json()
         except (httpx.HTTPStatusError, ValueError) as exc:
             raise ConfigError(f"what answers at {self._url} is no Flink JobManager: set FLINK_REST_URL") from exc
 

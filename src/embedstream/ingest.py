@@ -84,6 +84,8 @@ class Ingest:
     """Decodes, embeds and stores micro-batches.
 
     Trouble of the database is waited out with `patience`; that of the embedder is the embedder's own matter.
+    `texts_embedded` and `texts_known` count the texts that the embedder was asked for, and the messages whose text had
+    the hash that the store knew.
     """
 
     def __init__(self, embedder: Embedder, store: Store, rules: Rules, patience: Patience) -> None:
@@ -91,6 +93,8 @@ class Ingest:
         self._store = store
         self._rules = rules
         self._patience = patience
+        self.texts_embedded = 0
+        self.texts_known = 0
 
     def __call__(self, records: Sequence[Record]) -> list[Outcome]:
         """The outcome of each record, in their order; every accepted change is committed when this returns."""
@@ -110,6 +114,8 @@ class Ingest:
                 ready.append(Change(item))
             else:
                 texts.setdefault(item.text, []).append(item)
+        self.texts_embedded += len(texts)
+        self.texts_known += sum(isinstance(change.item, Message) for change in ready)
         chunks = self._embedder.embed(list(texts))
         self._write(batch, ready)
         waiting = list(texts.values())

@@ -61,8 +61,12 @@ class Position(NamedTuple):
     committed: int | None
 
     @property
+    def next(self) -> int:
+        return max(self.first, self.committed if self.committed is not None else self.first)
+
+    @property
     def lag(self) -> int:
-        return self.end - max(self.first, self.committed if self.committed is not None else self.first)
+        return self.end - self.next
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
@@ -268,20 +272,39 @@ def read(
                     consumer.pause([TopicPartition(topic, number)])
 
 
-def reader(settings: Settings) -> Consumer:
+def reader(settings: Settings, **options: Any) -> Consumer:
     """A consumer to assign places to: reads committed records, tells ends of partitions as errors, commits nothing."""
     return Consumer(
         {
             **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
             "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
             "queued.max.messages.kbytes": 65_536, "fetch.message.max.bytes": 8 * 1024 * 1024,
-            "fetch.wait.max.ms": 50, "check.crcs": False,
+            "fetch.wait.max.ms": 50, "check.crcs": False, **options,
         }
     )  # fmt: skip
 
 
 def is_end(error: KafkaError) -> bool:
     return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - there is no public name
+
+
+def first_records(
+    settings: Settings, topic: str, offsets: Mapping[int, int], timeout: float = TIMEOUT
+) -> list[Message]:
+    """The first record of each partition from an offset on; left out where there is none, or none comes in time."""
+    found: list[Message] = []
+    waiting = set(offsets)
+    deadline = time.monotonic() + timeout
+    with reader(settings, **{"queued.min.messages": 1, "fetch.wait.max.ms": 10}) as consumer:
+        consumer.assign([TopicPartition(topic, *place) for place in offsets.items()])
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            message = consumer.poll(left)
+            if message is None or message.partition() not in waiting:
+                continue
+            waiting.discard(message.partition() or 0)
+            consumer.pause([TopicPartition(topic, message.partition() or 0)])
+            found += [] if message.error() else [message]
+    return found
 
 
 def _consume(settings: Settings, consumer: Consumer, batch: int) -> list[Message]:

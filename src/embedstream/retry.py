@@ -36,6 +36,8 @@ class Patience:
         self._lock = threading.Lock()
         self._waiting_since: dict[int, float] = {}
         self._last_logged = -LOG_EVERY
+        self._busy_since = 0.0
+        self._waited = 0.0
         self.retries = 0
 
     def __call__(self, call: Callable[[], T]) -> T:
@@ -55,11 +57,18 @@ class Patience:
         with self._lock:
             return time.monotonic() - min(self._waiting_since.values()) if self._waiting_since else 0.0
 
+    def seconds_waited_in_all(self) -> float:
+        """The length of all waits that have ended; what several threads waited at once counts once."""
+        with self._lock:
+            return self._waited
+
     def _note(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         now = time.monotonic()
         with self._lock:
             self.retries += 1
+            if not self._waiting_since:
+                self._busy_since = state.start_time
             self._waiting_since.setdefault(threading.get_ident(), state.start_time)
             due = now - self._last_logged >= LOG_EVERY
             if due:
@@ -73,6 +82,7 @@ class Patience:
             since = self._waiting_since.pop(threading.get_ident(), None)
             if since is not None and not self._waiting_since:
                 self._last_logged = -LOG_EVERY
+                self._waited += time.monotonic() - self._busy_since
         if since is not None:
             seconds = time.monotonic() - since
             logger.info("went on after %.1f s of waiting", seconds, extra={"action": "resumed", "seconds": seconds})

@@ -90,6 +90,18 @@ class Settings(BaseSettings):
     )
     flink_job_name: str = Field("embedstream", description="name of the job; one job of a name runs at a time")
 
+    health_max_age_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="oldest unread message, beyond a checkpoint interval, with which the pipeline is healthy",
+    )
+    health_max_lag: int | None = Field(
+        None, ge=0, description="most unread messages with which the pipeline is healthy (not set: any number)"
+    )
+    health_max_waiting_seconds: float = Field(
+        60.0, gt=0, description="longest time without a checkpoint, beyond an interval, while the pipeline is healthy"
+    )
+
     embedding_model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
         description="model of the service: an installed model's name, or a directory",

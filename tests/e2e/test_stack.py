@@ -9,7 +9,7 @@ import pytest
 
 from embedstream import flink
 from support.check import assert_table_equals_topic
-from support.stack import producing, wait
+from support.stack import producing, suspended, wait
 from support.traffic import Traffic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -60,10 +60,35 @@ def test_an_outage_is_waited_out_without_a_restart(stack, part):
     job, exceptions = restarts(stack)
     with load(stack, Traffic(seed=9, ids=300, start_ms=int(time.time() * 1000) - 300_000), batches=8):
         time.sleep(2)
+        before = waited(stack)
         stack.kill(part)
     stack.wait_until_done()
     assert_table_equals_topic(stack)
     assert restarts(stack) == (job, exceptions)
+    wait(lambda: waited(stack) > before, 30, "the wait in the metrics")
+
+
+def test_the_status_of_a_job_at_work_and_of_one_that_waits(stack):
+    wait(lambda: status(stack)["health"] == {"state": "healthy", "reasons": []}, 60, "a healthy pipeline")
+    stack.produce(Traffic(seed=13, ids=50, start_ms=int(time.time() * 1000)).records(50))
+    wait(lambda: (status(stack)["latency_ms"] or {}).get("p50", 0) > 0, 30, "a latency")
+    with suspended(stack.processes_of("service")):
+        stack.produce(Traffic(seed=14, ids=50, start_ms=int(time.time() * 1000)).records(50))
+        wait(lambda: status(stack)["waits_for"] == ["service"], 60, "a job that waits for the service")
+        found = status(stack)
+    assert found["health"]["state"] == "degraded"
+    assert found["lag"] > 0
+    assert found["oldest_unread_seconds"] > 0
+    stack.wait_until_done()
+    assert_table_equals_topic(stack)
+
+
+def waited(stack):
+    return (status(stack)["counts"] or {}).get("waited_ms", 0)
+
+
+def status(stack):
+    return json.loads(stack.command("status", "--json").stdout)
 
 
 def test_commands_as_a_user_types_them(stack):
@@ -86,8 +111,7 @@ def test_commands_as_a_user_types_them(stack):
         20,
         "deletes",
     )
-    status = json.loads(stack.command("status", "--json").stdout)
-    assert status["job"] == "RUNNING"
+    assert status(stack)["job"] == "RUNNING"
 
 
 def test_submitting_again_changes_nothing_and_replacing_goes_on_where_the_old_job_was(stack):

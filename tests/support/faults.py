@@ -5,13 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
-
-import psutil
 
 from embedstream.flink import Cluster
 from support.proxies import ServiceProxy
-from support.stack import wait
+from support.stack import suspended, wait
 
 FROZEN_SECONDS = {
     # Longer than what each is waited for: heartbeats of 10 s, the client's time-out of 3 s, Kafka's sessions.
@@ -54,22 +51,16 @@ class Faults:
             wait(self.stack.python_workers, 90, "a Python worker")
             return self.stack.python_workers()[:1]
         wait(lambda: self.stack.parts()[part]["pid"], 90, part)
-        main = psutil.Process(self.stack.parts()[part]["pid"])
-        return [main, *(main.children(recursive=True) if part != "taskmanager" else [])]
+        found = self.stack.processes_of(part)
+        return found[:1] if part == "taskmanager" else found
 
     def _kill(self, part):
         for process in self._processes(part)[:1]:
             process.kill()
 
     def _freeze(self, part):
-        frozen = self._processes(part)
-        for process in frozen:
-            with suppress(psutil.Error):
-                process.suspend()
-        time.sleep(FROZEN_SECONDS[part])
-        for process in frozen:
-            with suppress(psutil.Error):
-                process.resume()
+        with suspended(self._processes(part)):
+            time.sleep(FROZEN_SECONDS[part])
 
     def _break_service(self, mode):
         with self.service.breaking(mode):

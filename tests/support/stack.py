@@ -52,6 +52,10 @@ class RunningStack:
         psutil.Process(pid).kill()
         return pid
 
+    def processes_of(self, part):
+        main = psutil.Process(self.parts()[part]["pid"])
+        return [main, *main.children(recursive=True)]
+
     def processes(self):
         """The command lines of what still runs with the stack's environment."""
         found = []
@@ -99,6 +103,20 @@ def running_stack(directory, settings, *options):
     finally:
         stack.command("local", "down", "--dir", str(directory), timeout=120)
     assert stack.processes() == []
+
+
+@contextmanager
+def suspended(processes):
+    """SIGSTOP while the block runs; one that ends meanwhile is left alone."""
+    for process in processes:
+        with suppress(psutil.Error):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.Error):
+                process.resume()
 
 
 @contextmanager

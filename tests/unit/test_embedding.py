@@ -3,8 +3,11 @@ import json
 import math
 
 import httpx
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedstream import embedding
 from embedstream.embedding import EmbeddingClient
@@ -40,6 +43,61 @@ class Service:
         if any(text in self.poison for text in texts):
             return httpx.Response(500, json={"error": {"code": "internal", "message": "x", "index": None}})
         return httpx.Response(200, json=body(texts))
+
+
+class Crashing(Service):
+    """Drops the connection on a poison, and is away for the next `down` requests."""
+
+    def __init__(self, poison, down=0, while_down=httpx.ConnectError):
+        super().__init__()
+        self.deadly = poison
+        self.down = down
+        self.while_down = while_down
+        self.left = 0
+
+    def __call__(self, request):
+        texts = json.loads(request.content)["texts"]
+        if self.left:
+            self.left -= 1
+            raise self.while_down("x")
+        if any(text in self.deadly for text in texts):
+            self.left = self.down
+            self.requests.append(texts)
+            raise httpx.RemoteProtocolError("x")
+        return super().__call__(request)
+
+
+class Blinking(Service):
+    """Answers one of its requests, given by its number, with 500."""
+
+    def __init__(self, blip, **options):
+        super().__init__(**options)
+        self.blip = blip
+
+    def __call__(self, request):
+        if len(self.requests) == self.blip:
+            self.requests.append(json.loads(request.content)["texts"])
+            return httpx.Response(500)
+        return super().__call__(request)
+
+
+class Slow(Service):
+    """Does not answer in time for more than `most` texts, or for a text of `stuck` the first few times."""
+
+    def __init__(self, most, stuck=None, times=0):
+        super().__init__()
+        self.most = most
+        self.stuck = stuck
+        self.times = times
+
+    def __call__(self, request):
+        texts = json.loads(request.content)["texts"]
+        if self.stuck in texts and self.times:
+            self.times -= 1
+            raise httpx.ReadTimeout("x")
+        if len(texts) > self.most:
+            raise httpx.ReadTimeout("x")
+        return super().__call__(request)
 
 
 def body(texts, **changes):
@@ -86,15 +144,38 @@ def test_a_refused_text_costs_only_itself(status):
     assert (results[1].stage, results[1].code) == ("embed", "text_blank")
 
 
-@pytest.mark.parametrize("guilty", [0, 31, 63])
-def test_one_poison_in_64_is_found_with_2_log2_n_extra_calls_and_tried_again_before_it_is_charged(guilty):
-    texts = [f"text {n:02}" for n in range(64)]
-    service = Service(poison=[texts[guilty]])
-    results = embed(service, texts)
-    assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [guilty]
-    assert results[guilty].code == "service_failed"
-    canaries_and_trials = 2 * 2
-    assert len(service.requests) - 1 <= 2 * math.log2(64) + canaries_and_trials
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+def test_one_poison_is_found_and_confirmed_with_2_log2_n_extra_calls(size):
+    texts = [f"text {n:03}" for n in range(size)]
+    for guilty in range(size):
+        service = Service(poison=[texts[guilty]])
+        results = embed(service, texts, batch=size)
+        assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [guilty]
+        assert results[guilty].code == "service_failed"
+        assert len(service.requests) - 1 <= 2 * math.log2(size)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.integers(1, 64).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1)))))
+def test_any_poisons_are_charged_and_nobody_else(case):
+    size, poisons = case
+    texts = [f"text {n:03}" for n in range(size)]
+    for service in (Service(poison=[texts[n] for n in poisons]), Crashing(poison=[texts[n] for n in poisons])):
+        results = embed(service, texts)
+        assert {n for n, result in enumerate(results) if isinstance(result, Rejected)} == poisons
+        assert len(service.requests) - 1 <= len(poisons) * (math.ceil(math.log2(size)) + 5)
+
+
+@hypothesis.settings(deadline=None)
+@given(
+    st.integers(1, 64).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), max_size=3))),
+    st.integers(0, 40),
+)
+def test_a_single_failure_at_any_point_is_charged_to_nobody(case, at):
+    size, poisons = case
+    texts = [f"text {n:03}" for n in range(size)]
+    results = embed(Blinking(at, poison=[texts[n] for n in poisons]), texts)
+    assert {n for n, result in enumerate(results) if isinstance(result, Rejected)} == poisons
 
 
 def test_a_passing_fault_is_charged_to_nobody():
@@ -103,21 +184,28 @@ def test_a_passing_fault_is_charged_to_nobody():
     assert not any(isinstance(result, Rejected) for result in results)
 
 
-def test_a_text_that_kills_the_service_is_found_across_its_restarts():
-    class Fragile(Service):
-        down = 0
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+def test_a_text_that_kills_the_service_is_found_across_its_restarts(size):
+    texts = [f"text {n:03}" for n in range(size)]
+    for guilty in {0, size // 2, size - 1}:
+        results = embed(Crashing(poison=[texts[guilty]], down=3), texts)
+        assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [guilty]
 
-        def __call__(self, request):
-            if self.down:
-                self.down -= 1
-                raise httpx.ConnectError("x")
-            if "deadly" in json.loads(request.content)["texts"]:
-                self.down = 3
-                raise httpx.RemoteProtocolError("x")
-            return super().__call__(request)
 
-    results = embed(Fragile(), ["a", "bb", "deadly", "dddd"])
-    assert [isinstance(result, Rejected) for result in results] == [False, False, True, False]
+def test_a_service_that_drops_connections_while_it_restarts_is_told_from_a_poison():
+    """As behind a proxy that accepts them for it."""
+    texts = [f"text {n:03}" for n in range(64)]
+    for guilty in (0, 31, 63):
+        results = embed(Crashing(poison=[texts[guilty]], down=4, while_down=httpx.ReadError), texts)
+        assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [guilty]
+
+
+def test_a_service_that_fails_on_everything_is_asked_one_harmless_text_at_a_time():
+    waits, service = [], Service(answers=[httpx.Response(500)] * 100)
+    texts = [f"text {n:03}" for n in range(64)]
+    assert not any(isinstance(result, Rejected) for result in embed(service, texts, waits=waits))
+    assert len(waits) >= 97
+    assert all(len(request) == 1 for request in service.requests[2:100])
 
 
 def test_two_poisons_are_both_found():
@@ -164,6 +252,29 @@ def test_broken_connections_are_waited_out(error):
 
     results = embed(Service(answers=[fail] * 5), ["a", "bb"])
     assert not any(isinstance(result, Rejected) for result in results)
+
+
+@pytest.mark.parametrize("most", [1, 5, 64])
+def test_a_request_that_times_out_is_halved_until_it_makes_progress(most):
+    waits, service = [], Slow(most)
+    texts = [f"text {n:03}" for n in range(64)]
+    for text, result in zip(texts, embed(service, texts, waits=waits), strict=True):
+        assert result.vector.tolist() == np.array(vector(text), np.float32).tolist()
+    assert len(waits) == math.ceil(math.log2(64 / most))
+
+
+def test_a_text_that_times_out_again_and_again_is_waited_for():
+    waits, texts = [], [f"text {n:03}" for n in range(64)]
+    results = embed(Slow(64, stuck=texts[40], times=200), texts, waits=waits)
+    assert not any(isinstance(result, Rejected) for result in results)
+    assert len(waits) == 200
+
+
+def test_a_refusal_after_a_time_out_names_the_right_text():
+    service = Slow(4)
+    service.refused = ["text 5"]
+    results = embed(service, [f"text {n}" for n in range(8)])
+    assert [n for n, result in enumerate(results) if isinstance(result, Rejected)] == [5]
 
 
 def test_retry_after_is_honoured_with_jitter():

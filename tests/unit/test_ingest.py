@@ -68,6 +68,7 @@ def test_a_text_that_did_not_change_is_not_embedded_again_but_its_metadata_moves
     assert kinds(ingest([message("a", "same", 1, at=1, metadata={"n": 2})])) == ["unchanged"]
     assert store.table["a"]["metadata"] == '{"n":2}'
     assert embedder.embedded == ["same"]
+    assert (ingest.texts_embedded, ingest.texts_known) == (1, 1)
 
 
 def test_replaying_everything_embeds_nothing():

@@ -45,12 +45,12 @@ def test_rows_of_the_result(outcome, row):
 def test_the_function_hands_records_on_as_they_are():
     seen = []
 
-    class Counter:
-        def inc(self, number):
-            seen.append(number)
+    class Metrics:
+        def count(self, ingest, outcomes, recorded, now_ms):
+            seen.append(len(outcomes))
 
     function = IngestFunction(load_settings())
-    function._counters = dict.fromkeys(["stored", "rejected"], Counter())
+    function._metrics = Metrics()
     function._ingest = lambda records: [
         seen.append(record) or Outcome("rejected", Rejected("decode", "c", "r")) for record in records
     ]

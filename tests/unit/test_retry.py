@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from embedstream.errors import RetryLater
@@ -44,6 +46,23 @@ def test_a_wait_is_visible_while_it_lasts():
     assert seen == sorted(seen)
     assert patience.seconds_waited() == 0
     assert patience.retries == 3
+
+
+def test_waits_add_up_and_those_of_several_threads_count_once(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with ThreadPoolExecutor(1) as other:
+
+        def sleep(seconds):
+            clock[0] += 5
+            if clock[0] == 5:
+                other.submit(patience, failing(1)).result(10)
+
+        patience = Patience(sleep)
+        patience(failing(1))
+        assert patience.seconds_waited_in_all() == 10
+        patience(failing(1))
+    assert patience.seconds_waited_in_all() == 15
 
 
 def test_a_long_wait_is_logged_once_a_minute_and_when_it_ends(caplog, monkeypatch):

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,17 +15,18 @@ from pyflink.table.udf import FunctionContext, ScalarFunction
 
 from embedstream import embedding, store
 from embedstream.embedding import EmbeddingClient
-from embedstream.ingest import Ingest, Outcome
+from embedstream.ingest import Ingest
+from embedstream.job.metrics import JobMetrics
 from embedstream.message import Record, Rules
 from embedstream.retry import Patience
 from embedstream.settings import worker_settings
 
 if TYPE_CHECKING:
+    from embedstream.ingest import Outcome
     from embedstream.settings import Settings
     from embedstream.space import Space
 
 RESULT = DataTypes.ROW([DataTypes.FIELD(name, DataTypes.STRING()) for name in ("kind", "stage", "error", "reason")])
-_KINDS = ("stored", "deleted", "unchanged", "superseded", "rejected")
 
 
 class IngestFunction(ScalarFunction):
@@ -48,10 +48,7 @@ class IngestFunction(ScalarFunction):
         _end_with_task_manager()
         self._ingest: Ingest | None = None
         self._patience = Patience()
-        group = function_context.get_metric_group()
-        self._counters = {kind: group.counter(kind) for kind in _KINDS}
-        group.gauge("waiting_seconds", lambda: int(self._patience.seconds_waited()))
-        group.gauge("retries", lambda: self._patience.retries)
+        self._metrics = JobMetrics(function_context.get_metric_group(), self._patience)
 
     def eval(self, *columns: pd.Series[Any]) -> pd.DataFrame:
         key, value, topic, partition, offset, timestamp = columns
@@ -60,8 +57,7 @@ class IngestFunction(ScalarFunction):
         if self._ingest is None:
             self._ingest = self._build()
         outcomes = self._ingest(records)
-        for kind, number in Counter(outcome.kind for outcome in outcomes).items():
-            self._counters[kind].inc(number)
+        self._metrics.count(self._ingest, outcomes, milliseconds.to_numpy(), time.time_ns() // 1_000_000)
         return pd.DataFrame([_row(outcome) for outcome in outcomes], columns=RESULT.field_names(), dtype=object)
 
     def _build(self) -> Ingest:

@@ -1,0 +1,1 @@
+"""How far the pipeline is, how fresh its table is, and whether it is healthy."""

@@ -1,0 +1,55 @@
+"""Whether the pipeline keeps up, not only whether its processes live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from embedstream.display import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embedstream.settings import Settings
+    from embedstream.status.read import Status
+
+State: TypeAlias = Literal["healthy", "degraded", "down"]
+
+
+@dataclass(frozen=True)
+class Health:
+    """`reasons` are empty where the pipeline is healthy."""
+
+    state: State = "healthy"
+    reasons: list[str] = field(default_factory=list)
+
+
+def judge(status: Status, settings: Settings) -> Health:
+    """Down where no job works at the topic, degraded where it is behind or a part of its world is away."""
+    if "jobmanager" in status.away:
+        return Health("down", list(status.away.values()))
+    if status.job is None:
+        return Health("down", [f"no job {settings.flink_job_name} runs: embedstream submit starts it"])
+    reasons = list(_shortcomings(status, settings))
+    return Health("degraded" if reasons else "healthy", reasons)
+
+
+def waits_for(status: Status, settings: Settings) -> list[str]:
+    """The parts that the job waits for inside a call: they are away, and it has missed a checkpoint."""
+    stalled = status.since_checkpoint_seconds or 0.0
+    missed = stalled > 2 * settings.flink_checkpoint_interval_ms / 1000
+    return [part for part in ("service", "database") if missed and part in status.away]
+
+
+def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
+    interval = settings.flink_checkpoint_interval_ms / 1000
+    if status.job != "RUNNING":
+        yield f"the job is {status.job}"
+    yield from status.away.values()
+    age, stalled = status.oldest_unread_seconds, status.since_checkpoint_seconds
+    if age is not None and age > settings.health_max_age_seconds + interval:
+        yield f"the oldest unread message has waited for {duration(age)}"
+    if status.lag is not None and settings.health_max_lag is not None and status.lag > settings.health_max_lag:
+        yield f"{status.lag:,} messages are unread"
+    if stalled is not None and stalled > settings.health_max_waiting_seconds + interval:
+        yield f"no checkpoint has completed for {duration(stalled)}"

@@ -1,0 +1,102 @@
+"""What each part of the pipeline says of itself."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg.sql import SQL
+
+from embedstream import embedding, flink, kafka, store
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from embedstream.kafka import Position
+    from embedstream.settings import Settings
+
+# A service that answers its health at all does so at once.
+_SERVICE_TIMEOUT = 5.0
+OUTCOMES = ("stored", "unchanged", "superseded", "deleted", "rejected")
+_SUMS = ("embedded_texts", "embed_calls_saved", "retries", "waited_ms")
+_PERCENTILES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
+
+
+class Queue(NamedTuple):
+    """The topic; `oldest_unread_seconds` is the age of the oldest record beyond the committed offsets."""
+
+    positions: list[Position]
+    oldest_unread_seconds: float | None
+    dead_letters: int
+
+
+class Rows(NamedTuple):
+    """The table; `versions` counts what the ledger has taken so far."""
+
+    rows: int
+    deleted: int
+    versions: int
+
+
+class Work(NamedTuple):
+    """The job's state; the numbers are those of its operators since they started, None where none runs."""
+
+    job: str | None
+    since_checkpoint_seconds: float | None = None
+    failed_checkpoints: int | None = None
+    outcomes: dict[str, int] | None = None
+    counts: dict[str, int] | None = None
+    latency_ms: dict[str, int] | None = None
+
+
+def read_queue(settings: Settings) -> Queue:
+    positions = kafka.positions(settings)
+    starts = {position.partition: position.next for position in positions if position.lag}
+    heads = kafka.first_records(settings, settings.kafka_input_topic, starts) if starts else []
+    oldest = min((message.timestamp()[1] for message in heads), default=None)
+    age = None if oldest is None else max(0.0, time.time() - oldest / 1000)
+    return Queue(positions, age, kafka.count(settings, settings.kafka_dead_letter_topic))
+
+
+def read_rows(settings: Settings) -> Rows:
+    with store.database(settings) as connection:
+        store.pinned_space(connection, settings)
+        names = store.Names.of(settings.pgvector_table)
+        statement = SQL(
+            "SELECT (SELECT count(*) FROM {table}), (SELECT count(*) FROM {ledger} WHERE state = 'deleted')"
+        ).format(table=names.table, ledger=names.ledger)
+        rows, deleted = connection.execute(statement).fetchall()[0]
+        return Rows(rows, deleted, _versions(connection, names))
+
+
+def read_versions(settings: Settings) -> int:
+    with store.database(settings) as connection:
+        return _versions(connection, store.Names.of(settings.pgvector_table))
+
+
+def _versions(connection: psycopg.Connection[Any], names: store.Names) -> int:
+    """From the server's own statistics: a scan would cost too much."""
+    statement = "SELECT coalesce(sum(n_tup_ins + n_tup_upd), 0) FROM pg_stat_user_tables WHERE relid = to_regclass(%s)"
+    return int(connection.execute(statement, [names.ledger.as_string(connection)]).fetchall()[0][0])
+
+
+def read_work(settings: Settings, cluster: flink.Cluster) -> Work:
+    job = cluster.job(settings.flink_job_name)
+    if job is None:
+        return Work(None)
+    progress = cluster.progress(job)
+    found = cluster.metrics(job, {*OUTCOMES, *_SUMS, *_PERCENTILES.values()})
+    return Work(
+        job.state,
+        progress.since_checkpoint,
+        progress.failed_checkpoints,
+        {name: int(found[name].sum) for name in OUTCOMES if name in found} or None,
+        {name: int(found[name].sum) for name in _SUMS if name in found} or None,
+        {name: int(found[metric].max) for name, metric in _PERCENTILES.items() if metric in found} or None,
+    )
+
+
+def read_service(settings: Settings) -> str:
+    """What it embeds with."""
+    timeout = min(_SERVICE_TIMEOUT, settings.embedding_service_timeout)
+    return str(embedding.read_space(settings.model_copy(update={"embedding_service_timeout": timeout})))

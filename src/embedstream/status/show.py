@@ -1,0 +1,76 @@
+"""The status for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedstream.display import duration
+
+if TYPE_CHECKING:
+    from embedstream.status.read import Status
+
+_UNKNOWN = "not known"
+
+
+def as_text(status: Status) -> str:
+    """A fact a line."""
+    lines = [
+        ("health", status.health.state),
+        *(("", reason) for reason in status.health.reasons),
+        ("job", _job(status)),
+        (f"topic {status.topic}", _topic(status)),
+        *((f"  partition {part.partition}", f"{part.lag:,} behind") for part in status.partitions or () if part.lag),
+        ("backlog", _backlog(status)),
+        (f"table {status.table}", _table(status)),
+        ("outcomes", _counts(status.outcomes)),
+        ("work", _counts(status.counts)),
+        ("latency", _latency(status)),
+        ("dead letters", _UNKNOWN if status.dead_letters is None else f"{status.dead_letters:,}"),
+        ("service", status.service or _UNKNOWN),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _job(status: Status) -> str:
+    if status.job is None:
+        return _UNKNOWN if "jobmanager" in status.away else "none runs: embedstream submit starts it"
+    since = duration(status.since_checkpoint_seconds or 0.0)
+    waiting = f", waits for the {' and the '.join(status.waits_for)}" if status.waits_for else ""
+    return f"{status.job}{waiting}, last checkpoint {since} ago"
+
+
+def _topic(status: Status) -> str:
+    return _UNKNOWN if status.messages is None else f"{status.messages:,} messages"
+
+
+def _backlog(status: Status) -> str:
+    if status.lag is None:
+        return _UNKNOWN
+    facts = [f"{status.lag:,} beyond the last checkpoint"]
+    if status.oldest_unread_seconds is not None:
+        facts.append(f"the oldest {duration(status.oldest_unread_seconds)} old")
+    if status.lag and status.eta_seconds is not None:
+        facts.append(f"done in {duration(status.eta_seconds)}")
+    return ", ".join(facts)
+
+
+def _table(status: Status) -> str:
+    if status.rows is None:
+        return _UNKNOWN
+    rate = "" if status.rate is None else f", {status.rate:,.1f} rows/s over the last {status.seconds or 0:.0f} s"
+    return f"{status.rows:,} rows, {status.deleted or 0:,} ids deleted{rate}"
+
+
+def _counts(counts: dict[str, int] | None) -> str:
+    return _UNKNOWN if counts is None else ", ".join(f"{number:,} {_words(name)}" for name, number in counts.items())
+
+
+def _words(name: str) -> str:
+    return {"waited_ms": "ms waited"}.get(name, name.replace("_", " "))
+
+
+def _latency(status: Status) -> str:
+    if status.latency_ms is None:
+        return _UNKNOWN
+    return ", ".join(f"{name} {milliseconds:,} ms" for name, milliseconds in status.latency_ms.items())

@@ -1,0 +1,230 @@
+import json
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from embedstream import flink
+from embedstream.display import as_json, duration
+from embedstream.errors import ConfigError
+from embedstream.kafka import Position
+from embedstream.settings import load_settings
+from embedstream.status import parts, read
+from embedstream.status.health import judge, waits_for
+from embedstream.status.read import Observer, Partition, Status
+from embedstream.status.show import as_text
+from embedstream.status.watch import watch
+
+SETTINGS = load_settings(flink_checkpoint_interval_ms=10_000)
+JOB = {"jid": "j1", "name": "embedstream", "state": "RUNNING", "start-time": 1_000_000}
+WELL = Status(
+    "text-messages", "some_table", job="RUNNING", messages=100, lag=0, partitions=[], rows=90, deleted=1,
+    dead_letters=2, rate=10.0, seconds=2.0, eta_seconds=0.0, since_checkpoint_seconds=3.0, service="org/model",
+)  # fmt: skip
+
+
+class JobManager:
+    """Flink's REST API, as far as it is used."""
+
+    def __init__(self, jobs=(JOB,), completed=1_010_000, metrics=()):
+        self.jobs = jobs
+        self.completed = completed
+        self.metrics = dict(metrics)
+
+    def __call__(self, request):
+        path = request.url.path
+        if path == "/jobs/overview":
+            return httpx.Response(200, json={"jobs": self.jobs})
+        if path == "/jobs/j1":
+            return httpx.Response(200, json={"now": 1_040_000, "vertices": [{"id": "v1"}, {"id": "v2"}]})
+        if path == "/jobs/j1/checkpoints":
+            latest = {"completed": {"latest_ack_timestamp": self.completed} if self.completed else None}
+            return httpx.Response(200, json={"latest": latest, "counts": {"failed": 2}})
+        if path == "/jobs/j1/vertices/v1/subtasks/metrics":
+            return httpx.Response(200, json=self.values(request.url.params))
+        return httpx.Response(200, json=[])
+
+    def values(self, params):
+        if "get" not in params:
+            return [{"id": f"Calc.{name}"} for name in [*self.metrics, "numRecordsIn"]]
+        assert params["agg"] == "sum,max"
+        wanted = [name.removeprefix("Calc.") for name in params["get"].split(",")]
+        return [
+            {"id": f"Calc.{name}", "sum": sum(self.metrics[name]), "max": max(self.metrics[name])} for name in wanted
+        ]
+
+
+def cluster(**facts):
+    return flink.Cluster(SETTINGS, httpx.MockTransport(JobManager(**facts)))
+
+
+def test_what_the_job_says():
+    metrics = {"stored": [3.0, 4.0], "retries": [1.0, 0.0], "latency_p50_ms": [20.0, 60.0]}
+    assert parts.read_work(SETTINGS, cluster(metrics=metrics)) == parts.Work(
+        "RUNNING", 30.0, 2, {"stored": 7}, {"retries": 1}, {"p50": 60}
+    )
+
+
+def test_a_job_that_has_just_started_has_no_checkpoint_and_no_numbers():
+    assert parts.read_work(SETTINGS, cluster(completed=None)) == parts.Work("RUNNING", 40.0, 2)
+
+
+def test_no_job():
+    assert parts.read_work(SETTINGS, cluster(jobs=())) == parts.Work(None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "state", "says"),
+    [
+        ({}, {}, "healthy", None),
+        ({"job": None}, {}, "down", "embedstream submit"),
+        ({"job": None, "away": {"jobmanager": "no JobManager"}}, {}, "down", "no JobManager"),
+        ({"job": "RESTARTING"}, {}, "degraded", "the job is RESTARTING"),
+        ({"away": {"service": "no service answers"}}, {}, "degraded", "no service answers"),
+        ({"oldest_unread_seconds": 69.0}, {}, "healthy", None),
+        ({"oldest_unread_seconds": 71.0}, {}, "degraded", "waited for 71 s"),
+        ({"oldest_unread_seconds": 16.0}, {"health_max_age_seconds": 5}, "degraded", "waited for 16 s"),
+        ({"lag": 10**9}, {}, "healthy", None),
+        ({"lag": 11}, {"health_max_lag": 10}, "degraded", "11 messages are unread"),
+        ({"lag": 10}, {"health_max_lag": 10}, "healthy", None),
+        ({"since_checkpoint_seconds": 71.0}, {}, "degraded", "no checkpoint has completed for 71 s"),
+        ({"since_checkpoint_seconds": 71.0}, {"health_max_waiting_seconds": 100}, "healthy", None),
+    ],
+)
+def test_health(changes, limits, state, says):
+    found = judge(replace(WELL, **changes), SETTINGS.model_copy(update=limits))
+    assert found.state == state
+    assert (says is None and not found.reasons) or says in found.reasons[0]
+
+
+def test_what_the_job_waits_for():
+    away = {"service": "x", "kafka": "x"}
+    assert waits_for(replace(WELL, away=away, since_checkpoint_seconds=30.0), SETTINGS) == ["service"]
+    assert waits_for(replace(WELL, away=away), SETTINGS) == []
+    assert waits_for(replace(WELL, since_checkpoint_seconds=30.0), SETTINGS) == []
+
+
+class World:
+    """The parts, each with its answer, or an error to raise."""
+
+    def __init__(self, monkeypatch):
+        self.queue = parts.Queue([Position(0, 0, 100, 60), Position(1, 5, 5, None)], 12.0, 3)
+        self.rows = parts.Rows(50, 2, 1000)
+        self.work = parts.Work("RUNNING", 1.0, 0, {"stored": 60}, {"retries": 0}, {"p50": 80})
+        self.service = "org/model"
+        for name in ("queue", "rows", "work", "service"):
+            monkeypatch.setattr(parts, f"read_{name}", lambda *_, name=name: self.answer(name))
+        monkeypatch.setattr(parts, "read_versions", lambda _: self.answer("rows").versions)
+        self.clock = 0.0
+        monkeypatch.setattr(read.time, "monotonic", lambda: self.clock)
+        monkeypatch.setattr(read.time, "sleep", self.sleep)
+
+    def answer(self, name):
+        answer = getattr(self, name)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def sleep(self, seconds):
+        self.clock += seconds
+        if isinstance(self.rows, parts.Rows):
+            self.rows = self.rows._replace(versions=self.rows.versions + 40)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    return World(monkeypatch)
+
+
+def test_rate_and_eta(world):
+    observer = Observer(SETTINGS)
+    status = observer.read()
+    assert (status.lag, status.messages, status.rate, status.eta_seconds) == (40, 100, 20.0, 2.0)
+    assert status.partitions == [Partition(0, 60, 100, 40), Partition(1, 5, 5, 0)]
+    world.sleep(1)
+    assert observer.read().rate == 40.0
+    assert status.health.state == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "unknown"),
+    [
+        ("queue", "kafka", ["lag", "messages", "partitions", "oldest_unread_seconds", "dead_letters", "eta_seconds"]),
+        ("rows", "database", ["rows", "deleted", "rate", "seconds", "eta_seconds"]),
+        ("work", "jobmanager", [
+                "job", "outcomes", "counts", "latency_ms", "since_checkpoint_seconds", "failed_checkpoints",
+            ]),
+        ("service", "service", ["service"]),
+    ],
+)  # fmt: skip
+def test_a_part_that_is_away_costs_only_itself(world, name, part, unknown):
+    whole = json.loads(as_json(Observer(SETTINGS).read()))
+    setattr(world, name, ConfigError("it is away: start it"))
+    status = Observer(SETTINGS).read()
+    assert status.away == {part: "it is away: start it"}
+    facts = json.loads(as_json(status))
+    assert [key for key in unknown if facts[key] is not None] == []
+    assert [key for key, value in facts.items() if value is None and whole[key] is not None] == [
+        key for key in facts if key in unknown
+    ]
+    assert status.health.state == ("down" if part == "jobmanager" else "degraded")
+    assert as_text(status).count("it is away: start it") == 1
+
+
+def test_nothing_answers(world):
+    world.queue = world.rows = world.work = ConfigError("away")
+    with pytest.raises(ConfigError, match="away; away; away"):
+        Observer(SETTINGS).read()
+
+
+def test_the_status_for_people(world):
+    assert as_text(Observer(SETTINGS).read()).splitlines() == [
+        "health                         healthy",
+        "job                            RUNNING, last checkpoint 1.0 s ago",
+        "topic text-messages            100 messages",
+        "  partition 0                  40 behind",
+        "backlog                        40 beyond the last checkpoint, the oldest 12 s old, done in 2.0 s",
+        "table text_message_embeddings  50 rows, 2 ids deleted, 20.0 rows/s over the last 2 s",
+        "outcomes                       60 stored",
+        "work                           0 retries",
+        "latency                        p50 80 ms",
+        "dead letters                   3",
+        "service                        org/model",
+    ]
+
+
+def test_a_waiting_job_says_for_what(world):
+    world.service = ConfigError("no service answers")
+    world.work = world.work._replace(since_checkpoint_seconds=95.0)
+    text = as_text(Observer(SETTINGS).read())
+    assert "RUNNING, waits for the service, last checkpoint 95 s ago" in text
+
+
+@pytest.mark.parametrize("as_lines", [True, False])
+def test_watching_ends_quietly_and_bears_that_nothing_answers(world, monkeypatch, as_lines):
+    said = []
+
+    def say(line):
+        said.append(line)
+        if len(said) == 1:
+            world.queue = world.rows = world.work = ConfigError("away")
+        if len(said) == 2:
+            raise KeyboardInterrupt
+
+    watch(Observer(SETTINGS), say, json=as_lines)
+    assert len(said) == 2
+    assert "away" in said[1]
+    if as_lines:
+        assert json.loads(said[0])["lag"] == 40
+        assert "\n" not in said[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.25, "0.2 s"), (42.4, "42 s"), (200, "3 min 20 s"), (3600, "1 h 0 min"), (18_720, "5 h 12 min"),
+        (183_600, "2 d 3 h"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert duration(seconds) == text
