@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
 
@@ -39,16 +38,14 @@ class Version(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """The wish that the row of an id be gone."""
 
     id: str
     version: Version
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A text to store; `metadata` is the text of a JSON object, `timestamp` what the message said of itself."""
 
     id: str
