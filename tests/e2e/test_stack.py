@@ -8,9 +8,10 @@ import psutil
 import pytest
 
 from embedstream import flink
+from embedstream.kafka import Outgoing
 from support.check import assert_table_equals_topic
 from support.stack import producing, suspended, wait
-from support.traffic import Traffic
+from support.traffic import Traffic, read_topic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -112,6 +113,41 @@ def test_commands_as_a_user_types_them(stack):
         "deletes",
     )
     assert status(stack)["job"] == "RUNNING"
+
+
+def test_a_replayed_dead_letter_dies_again_and_is_stored_once_it_is_mended(stack):
+    stack.produce([Outgoing(b'{"text": "Mend me.", "timestamp": "yesterday"}', b"user-3")])
+    first = letters(stack, b"user-3", 1)[0]
+    assert replayed(stack, first)["sent"] == 1
+    second = letters(stack, b"user-3", 2)[1]
+    assert [dict(letter.headers()).get("dlq.attempts") for letter in (first, second)] == [b"1", b"2"]
+    again = replayed(stack, first)
+    assert (again["sent"], again["already_replayed"]) == (0, 1)
+    assert replayed(stack, second, "--set", "timestamp=2026-01-01T00:00:00Z")["sent"] == 1
+    row = "SELECT text FROM text_message_embeddings WHERE id = 'user-3'"
+    wait(lambda: stack.query(row) == [("Mend me.",)], 20, "the row")
+    assert len(letters(stack, b"user-3", 2)) == 2
+    stack.command("send", "--delete", "user-3")
+    wait(lambda: stack.query(row) == [], 20, "the delete")
+
+
+def letters(stack, key, number):
+    """The dead letters of a key, the oldest first, once there are so many."""
+    settings = stack.settings
+    found = []
+
+    def look():
+        records = read_topic(settings.kafka_bootstrap_servers, settings.kafka_dead_letter_topic)
+        found[:] = sorted((record for record in records if record.key() == key), key=lambda each: each.timestamp())
+        return len(found) >= number
+
+    wait(look, 30, f"{number} dead letters")
+    return found
+
+
+def replayed(stack, letter, *options):
+    place = f"{letter.partition()}:{letter.offset()}"
+    return json.loads(stack.command("dead-letters", "replay", place, "--json", *options).stdout)
 
 
 def test_submitting_again_changes_nothing_and_replacing_goes_on_where_the_old_job_was(stack):
