@@ -46,8 +46,10 @@ e2e: setup ## run only the tests of the whole stack
 	$(PYTEST) tests/e2e
 
 .PHONY: faults
-faults: setup ## kill, freeze and cut everything under load (about 20 minutes; FAULTS_SEED, FAULTS_COUNT, FAULTS_MESSAGES)
-	$(PYTEST) tests/faults
+faults: export FAULTS_COUNT ?= 56
+faults: export FAULTS_MESSAGES ?= 200000
+faults: setup ## kill, freeze and cut everything under load (about 30 minutes; FAULTS_SEED, FAULTS_COUNT, FAULTS_MESSAGES)
+	$(PYTEST) tests/faults tests/outages
 
 .PHONY: e2e-compose
 e2e-compose: setup ## build and test the Docker stack (needs Docker; about ten minutes)

@@ -1,0 +1,111 @@
+"""Outages eleven times as long as the checkpoint time-out, under load: the job waits, and goes on where it was."""
+
+import json
+import shutil
+import time
+
+import httpx
+import pytest
+import yaml
+
+from embedstream import flink
+from support.check import assert_table_equals_topic
+from support.faults import environment_number
+from support.stack import producing, running_stack, suspended, wait
+from support.traffic import Traffic
+
+CHECKPOINT_TIMEOUT = environment_number("OUTAGES_CHECKPOINT_TIMEOUT", 5)
+OUTAGE = 11 * CHECKPOINT_TIMEOUT
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2 * OUTAGE + 600)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("outages")
+    settings = {
+        "EMBEDDING_MODEL": "fake:64", "FLINK_PARALLELISM": "2", "FLINK_CHECKPOINT_INTERVAL_MS": "1000",
+        "EMBEDDING_SERVICE_TIMEOUT": "3", "HEALTH_MAX_WAITING_SECONDS": "5",
+    }  # fmt: skip
+    with running_stack(directory / "stack", settings, "--no-job") as stack:
+        stack.environment["FLINK_CONF_DIR"] = str(client_configuration(directory / "conf"))
+        stack.command("submit")
+        yield stack
+
+
+def client_configuration(directory):
+    """Flink's own, with a shorter checkpoint time-out."""
+    shutil.copytree(flink.flink_home() / "conf", directory)
+    path = directory / "config.yaml"
+    options = yaml.safe_load(path.read_text())
+    options["execution.checkpointing.timeout"] = f"{CHECKPOINT_TIMEOUT}s"
+    path.write_text(yaml.safe_dump(options))
+    return directory
+
+
+@pytest.fixture
+def traffic(request):
+    seed = sum(request.node.name.encode())
+    return Traffic(seed=seed, ids=500, start_ms=int(time.time() * 1000) - 3_600_000)
+
+
+def status(stack):
+    return json.loads(stack.command("status", "--json").stdout)
+
+
+def the_job(stack):
+    return flink.Cluster(stack.settings).job(stack.settings.flink_job_name)
+
+
+def exceptions(stack):
+    facts = httpx.get(f"{stack.settings.flink_rest_url}/jobs/{the_job(stack).id}/exceptions").json()
+    return facts["exceptionHistory"]["entries"]
+
+
+@pytest.mark.parametrize(("part", "waits_for"), [("service", "service"), ("postgres", "database")])
+def test_the_job_waits_and_says_for_what(stack, traffic, say, part, waits_for):
+    before = (the_job(stack), exceptions(stack))
+    failed = status(stack)["failed_checkpoints"]
+    with producing(stack, (traffic.records(50) for _ in range(OUTAGE // 2)), pause=1.0):
+        time.sleep(3)
+        with suspended(stack.processes_of(part)):
+            time.sleep(OUTAGE)
+            found = status(stack)
+        ended = time.monotonic()
+    stack.wait_until_done()
+    say(f"{part}: away for {OUTAGE} s, lag {found['lag']}, recovered in {time.monotonic() - ended:.1f} s")
+    assert found["waits_for"] == [waits_for]
+    assert found["health"]["state"] == "degraded"
+    assert found["since_checkpoint_seconds"] > OUTAGE - CHECKPOINT_TIMEOUT
+    assert found["oldest_unread_seconds"] > OUTAGE - CHECKPOINT_TIMEOUT
+    assert found["failed_checkpoints"] - failed >= 8
+    assert (the_job(stack), exceptions(stack)) == before
+    assert_table_equals_topic(stack)
+
+
+def test_kafka_comes_back(stack, traffic, say):
+    with producing(stack, (traffic.records(50) for _ in range(6)), pause=1.0):
+        time.sleep(3)
+        with suspended(stack.processes_of("kafka")):
+            time.sleep(OUTAGE)
+        ended = time.monotonic()
+    stack.wait_until_done()
+    say(f"kafka: away for {OUTAGE} s, recovered in {time.monotonic() - ended:.1f} s")
+    assert_table_equals_topic(stack)
+
+
+def test_a_job_that_waits_can_be_cancelled_but_not_stopped(stack, traffic):
+    job, cluster = the_job(stack), flink.Cluster(stack.settings)
+    with suspended(stack.processes_of("service")):
+        stack.produce(traffic.records(50))
+        wait(lambda: status(stack)["waits_for"] == ["service"], 60, "a job that waits")
+        with pytest.raises(flink.NotStopped):
+            cluster.stop(job, timeout=10)
+        assert the_job(stack) == job
+        replacing = stack.command("submit", "--replace", check=False)
+        assert (replacing.returncode, the_job(stack)) == (2, job)
+        cluster.cancel(job)
+        wait(lambda: the_job(stack) is None, 30, "the job to end")
+    stack.command("submit")
+    stack.wait_until_done()
+    assert_table_equals_topic(stack)
