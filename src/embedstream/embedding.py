@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from embedstream.retry import Patience
 from embedstream.space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -198,8 +198,11 @@ def _http_client(settings: Settings, transport: httpx.BaseTransport | None) -> h
 def _as_they_come(
     futures: dict[Future[list[Embedded | Rejected]], list[int]],
 ) -> Iterator[Sequence[tuple[int, Embedded | Rejected]]]:
-    for future in as_completed(futures):
-        yield list(zip(futures[future], future.result(), strict=True))
+    """What is done at a time comes together: fewer transactions where the service is fast, and none late where not."""
+    pending: Collection[Future[list[Embedded | Rejected]]] = futures
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        yield [pair for future in done for pair in zip(futures[future], future.result(), strict=True)]
 
 
 def _raise_for_status(response: httpx.Response, count: int) -> None:
