@@ -104,7 +104,8 @@ class Keeper:
         wait(ready.exists, 180, f"job {name} to run")
 
     def stop(self, name="embedstream"):
-        """End the keeper, which stops its job with a savepoint."""
+        """End the keeper, which stops its job with a savepoint; a JobManager that is coming back is waited for."""
+        wait(lambda: self._stack.parts()["jobmanager"]["state"] == "ready", 120, "the JobManager")
         process = self._processes.pop(name)
         process.send_signal(signal.SIGTERM)
         assert process.wait(180) == 0
