@@ -130,7 +130,11 @@ class Batcher:
         """
         request = self._admit(len(texts))
         try:
-            counts = [count for chunk in _chunks(texts) for count in self._submit(request, texts, chunk)]
+            counts: list[int] = []
+            for chunk in _chunks(texts):
+                if request.settled.is_set():  # the service ends
+                    break
+                counts += self._submit(request, texts, chunk)
             request.settled.wait()
         finally:
             self._forget(request)
