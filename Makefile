@@ -51,6 +51,10 @@ faults: export FAULTS_MESSAGES ?= 200000
 faults: setup ## kill, freeze and cut everything under load (about 30 minutes; FAULTS_SEED, FAULTS_COUNT, FAULTS_MESSAGES)
 	$(PYTEST) tests/faults tests/outages
 
+.PHONY: soak
+soak: setup ## load the embedding service at random and watch its memory (SOAK_MINUTES, default 30)
+	$(PYTEST) -s tests/soak
+
 .PHONY: e2e-compose
 e2e-compose: setup ## build and test the Docker stack (needs Docker; about ten minutes)
 	$(PYTEST) -p no:randomly tests/compose

@@ -186,8 +186,10 @@ def read_space(settings: Settings, transport: httpx.BaseTransport | None = None)
 
 
 def _http_client(settings: Settings, transport: httpx.BaseTransport | None) -> httpx.Client:
+    key = settings.embedding_api_key
     return httpx.Client(
         base_url=settings.embedding_service_url,
+        headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else None,
         timeout=httpx.Timeout(settings.embedding_service_timeout, connect=5.0),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.embedding_requests_in_flight),
         transport=transport,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -52,6 +53,9 @@ class Settings(BaseSettings):
     embedding_batch_texts: int = Field(32, ge=1, le=512, description="texts in one request to the embedding service")
     embedding_requests_in_flight: int = Field(
         4, ge=1, le=64, description="requests that one job slot keeps under way at the embedding service"
+    )
+    embedding_api_key: SecretStr | None = Field(
+        None, description="key that the embedding service asks for, and that its clients send (not set: no key)"
     )
     max_text_bytes: int = Field(1_048_576, ge=1, description="longest text accepted, in bytes of UTF-8")
 
@@ -114,8 +118,15 @@ class Settings(BaseSettings):
     embedding_queue_texts: int = Field(
         8192, ge=1, description="texts that may wait in the service before it answers 429"
     )
+    embedding_max_requests: int = Field(
+        64, ge=1, le=512, description="requests that may wait for vectors in the service before it answers 429"
+    )
+    embedding_max_texts: int = Field(2048, ge=1, description="most texts that the service takes in one request")
     embedding_max_request_bytes: int = Field(
         16_777_216, ge=1024, description="largest request body that the service reads, in bytes"
+    )
+    embedding_read_seconds: float = Field(
+        30.0, gt=0, description="seconds that a client may take to send a request before the service hangs up"
     )
     embedding_drain_seconds: int = Field(
         10, ge=1, description="seconds that a service which was told to stop may take to finish what it accepted"
@@ -135,6 +146,13 @@ class Settings(BaseSettings):
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise ValueError("must have no user and no password in it: it is logged")
         return url.rstrip("/")
+
+    @field_validator("embedding_api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+            raise ValueError("must be printable ASCII without white space, and not empty")
+        return key
 
     @model_validator(mode="after")
     def _check_topics(self) -> Self:
@@ -188,7 +206,7 @@ def _explain(error: Mapping[str, Any]) -> str:
     return f"{name}: {message}" if name else message
 
 
-OF_WORKERS = ("EMBEDDING_SERVICE_", "PGVECTOR_")
+OF_WORKERS = ("EMBEDDING_SERVICE_", "EMBEDDING_API_KEY", "PGVECTOR_")
 """What the variables begin with that a worker's own environment decides."""
 
 

@@ -152,9 +152,10 @@ def test_told_to_stop_it_finishes_what_it_accepted_and_leaves_nothing(tmp_path, 
     texts = ["a few words about the weather on the island today " * 8] * 64
 
     def ask():
-        return httpx.post(f"{service.url}/generate", json={"texts": texts}, timeout=30, trust_env=False)
+        return httpx.post(f"{service.url}/generate", json={"texts": texts}, timeout=50, trust_env=False)
 
-    with running_service(tmp_path) as service, ThreadPoolExecutor(2) as threads:
+    drain = {"EMBEDDING_DRAIN_SECONDS": "40"}
+    with running_service(tmp_path, **drain) as service, ThreadPoolExecutor(2) as threads:
         family = service.family()
         futures = [threads.submit(ask) for _ in range(2)]
         wait_for_work(service)
@@ -164,7 +165,7 @@ def test_told_to_stop_it_finishes_what_it_accepted_and_leaves_nothing(tmp_path, 
             wait_for_drain(idle)
             late = idle.post("/generate", json={"text": "late"})
             assert (late.status_code, late.json()["error"]["code"]) == (503, "draining")
-        assert service.process.wait(20) == 0
+        assert service.process.wait(50) == 0
         assert [len(future.result().json()["embeddings"]) for future in futures] == [64, 64]
         assert "drained" in [record["message"] for record in service.records()]
     assert_gone(family)

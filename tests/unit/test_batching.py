@@ -149,11 +149,11 @@ def test_a_full_queue_takes_a_request_whole_or_not_at_all(batcher, engine, threa
 
 def test_the_wait_of_a_full_queue_follows_the_measured_rate(batcher):
     batcher._measured.extend([(1, 2.0), (3, 2.0)])
-    assert batcher._seconds_for(10) == 10
-    assert batcher._seconds_for(10_000) == 60
+    assert batcher.seconds_for(10) == 10
+    assert batcher.seconds_for(10_000) == 60
     batcher._measured.clear()
     batcher._measured.append((1000, 0.1))
-    assert batcher._seconds_for(1) == 1
+    assert batcher.seconds_for(1) == 1
 
 
 def test_draining_finishes_what_was_accepted(batcher, engine, threads):

@@ -22,6 +22,8 @@ SCRIPTS = [ROOT / "e2e_test.sh", ROOT / ".ci" / "run", *sorted((ROOT / "deploy")
 NOT_IN_DOCKER = {"flink_home", "embedstream_cache_dir"}
 # The addresses inside of the stack are fixed.
 FIXED = {"embedding_host", "embedding_port"}
+# What the service and its clients must agree about.
+OF_BOTH = {"embedding_api_key", "max_text_bytes", "log_level"}
 
 
 def dockerfile_of(service):
@@ -78,7 +80,8 @@ def test_every_setting_reaches_who_reads_it(name):
     variable = name.upper()
     is_service_s = name.startswith("embedding_") and not name.startswith("embedding_service_")
     is_client_s = name in ("embedding_batch_texts", "embedding_requests_in_flight")
-    for service in ("embedding-service",) if is_service_s and not is_client_s else FLINK:
+    readers = ("embedding-service",) if is_service_s and not is_client_s else FLINK
+    for service in ("embedding-service", *FLINK) if name in OF_BOTH else readers:
         assert str(SERVICES[service]["environment"][variable]).startswith(f"${{{variable}")
 
 

@@ -394,3 +394,162 @@ def test_requests_are_logged_only_when_asked_for(service, caplog):
 def test_what_is_sent_is_json_to_every_reader(client):
     body = client.post("/generate", json={"text": "naïve 🎉 \u2028 \x00"}).data
     assert json.loads(body)["text"] == "naïve 🎉 \u2028 \x00"
+
+
+def embeddings(client, **body):
+    return client.post("/v1/embeddings", json={"model": "fake:8", **body})
+
+
+def ids_vector(ids):
+    engine = HashEngine(DIMENSION)
+    return engine._vectors([engine.tokenize([ids])[0].ids])[0]
+
+
+def test_openai_s_shape(client):
+    answer = embeddings(client, input=["two words", "word " * 300], user="u-1", unknown=1).json
+    vectors = [item.pop("embedding") for item in answer["data"]]
+    assert np.array_equal(np.float32(vectors), [vector("two words"), vector("word " * 300)])
+    assert answer == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "truncated": False},
+            {"object": "embedding", "index": 1, "truncated": True},
+        ],
+        "model": "fake:8",
+        "usage": {"prompt_tokens": 306, "total_tokens": 306},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "vectors"),
+    [
+        ("a", [vector("a")]),
+        (["a", "b"], [vector("a"), vector("b")]),
+        ([1, 29_999], [ids_vector([1, 29_999])]),
+        ([[1], [2, 3]], [ids_vector([1]), ids_vector([2, 3])]),
+    ],
+)
+def test_all_forms_of_input(client, given, vectors):
+    answer = embeddings(client, input=given, encoding_format="base64", dimensions=DIMENSION).json
+    rows = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in answer["data"]]
+    assert np.array_equal(rows, vectors)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "index"),
+    [
+        ({}, 400, "input_missing", None),
+        ({"input": 7}, 400, "bad_input", None),
+        ({"input": {"a": 1}}, 400, "bad_input", None),
+        ({"input": []}, 400, "no_texts", None),
+        ({"input": "a", "encoding_format": "hex"}, 400, "bad_encoding_format", None),
+        ({"input": ""}, 422, "text_blank", 0),
+        ({"input": ["a", " "]}, 422, "text_blank", 1),
+        ({"input": ["a", None]}, 422, "text_not_a_string", 1),
+        ({"input": ["a", [1]]}, 422, "input_mixed", 1),
+        ({"input": [[1], "a"]}, 422, "input_mixed", 1),
+        ({"input": [[1], []]}, 422, "text_blank", 1),
+        ({"input": [1, -1]}, 422, "bad_token", 0),
+        ({"input": [[1], [30_000]]}, 422, "bad_token", 1),
+        ({"input": [[1.5]]}, 422, "bad_token", 0),
+        ({"input": [True]}, 422, "bad_token", 0),
+        ({"input": [1, "a"]}, 422, "bad_token", 0),
+        ({"input": "a", "dimensions": 4}, 422, "dimensions_not_supported", None),
+        ({"input": "a", "dimensions": "8"}, 422, "dimensions_not_supported", None),
+        ({"input": "a", "model": None}, 422, "model_missing", None),
+        ({"input": "a", "model": "text-embedding-3-small"}, 404, "model_not_found", None),
+        ({"input": "a", "model": ["fake:8"]}, 404, "model_not_found", None),
+        ({"input": ["a"] * 3}, 413, "too_many_texts", None),
+        ({"input": ["a", "x" * 101]}, 413, "text_too_large", 1),
+        ({"input": [1] * 101}, 413, "text_too_large", 0),
+    ],
+)
+def test_what_openai_s_path_refuses(service, body, status, code, index):
+    error_of(embeddings(service(embedding_max_texts=2, max_text_bytes=100), **body), status, code, index)
+
+
+def test_the_number_of_texts_has_a_limit_of_its_own(service):
+    client = service(embedding_max_texts=2)
+    assert client.get("/info").json["limits"]["max_texts"] == 2
+    error_of(client.post("/generate", json={"texts": ["a"] * 3}), 413, "too_many_texts")
+
+
+def test_the_metrics_count_what_was_done(service):
+    client = service(HashEngine(DIMENSION, workers=1, max_tokens=16))
+    client.post("/generate", json={"texts": ["a", "b", "word " * 20]})
+    embeddings(client, input="a")
+    client.post("/generate", json={"text": ""})
+    client.get("/nothing")
+    response = client.get("/metrics")
+    assert response.content_type.startswith("text/plain; version=0.0.4")
+    lines = response.text.splitlines()
+    for line in (
+        'embedding_requests_total{path="/generate",status="200"} 1.0',
+        'embedding_requests_total{path="/generate",status="422"} 1.0',
+        'embedding_requests_total{path="/v1/embeddings",status="200"} 1.0',
+        'embedding_requests_total{path="other",status="404"} 1.0',
+        'embedding_refused_total{code="text_blank"} 1.0',
+        'embedding_refused_total{code="not_found"} 1.0',
+        "embedding_texts_total 4.0",
+        "embedding_truncated_texts_total 1.0",
+        "embedding_tokens_total 32.0",
+        "embedding_padded_tokens_total 32.0",
+        "embedding_padding_efficiency 1.0",
+        "embedding_queue_texts 0.0",
+    ):
+        assert line in lines
+    counts = {line.split()[0]: float(line.split()[1]) for line in lines if "_seconds_count" in line}
+    assert counts["embedding_wait_seconds_count"] == counts["embedding_inference_seconds_count"] >= 2
+
+
+def test_the_metrics_are_there_before_the_model_is():
+    client = create_app(Embedder(queue_texts=8, requests=8), Settings()).test_client()
+    client.post("/generate", json={"text": "a"})
+    assert 'embedding_refused_total{code="loading"} 1.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("id", ["a", "0af7651916cd43dd", "!~" * 64])
+def test_a_request_keeps_its_id(client, id):
+    for path in ("/health", "/nothing"):
+        assert client.get(path, headers={"X-Request-Id": id}).headers["X-Request-Id"] == id
+
+
+@pytest.mark.parametrize("id", [None, "", "two words", "näïve", "x" * 129])
+def test_a_request_without_a_usable_id_gets_one(client, id):
+    headers = {} if id is None else {"X-Request-Id": id}
+    ids = {client.get("/health", headers=headers).headers["X-Request-Id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert id not in ids
+
+
+def test_the_log_names_the_request(service, caplog, monkeypatch):
+    client = service(PickyEngine(poison="poison"))
+    caplog.set_level("DEBUG")
+    client.post("/generate", json={"text": "poison"}, headers={"X-Request-Id": "r-1"})
+    assert [record.levelname for record in caplog.records if getattr(record, "request_id", "")] == ["ERROR", "DEBUG"]
+    assert {getattr(record, "request_id", "r-1") for record in caplog.records} == {"r-1"}
+
+
+PATHS = [("GET", "/info"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/nothing"), ("POST", "/generate")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [*PATHS, ("POST", "/v1/embeddings"), ("GET", "/health/"), ("HEAD", "/info")]
+)
+@pytest.mark.parametrize("given", [None, "", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer é", "Basic s3cret"])
+def test_without_the_key_there_is_no_answer(service, method, path, given):
+    client = service(embedding_api_key="s3cret")
+    response = client.open(path, method=method, headers={} if given is None else {"Authorization": given})
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert method == "HEAD" or response.json["error"]["code"] == "unauthorized"
+
+
+def test_with_the_key_everything_is_as_without_one(service, caplog):
+    caplog.set_level("DEBUG")
+    client = service(embedding_api_key="s3cret")
+    assert client.get("/health").status_code == 200
+    for given in ("Bearer s3cret", "bearer  s3cret"):
+        headers = {"Authorization": given}
+        assert client.post("/generate", json={"text": "a"}, headers=headers).status_code == 200
+        assert client.get("/nothing", headers=headers).status_code == 404
+    assert "s3cret" not in client.get("/metrics", headers=headers).text + caplog.text

@@ -65,8 +65,26 @@ def test_settings_travel_through_the_environment(monkeypatch):
 
 
 def test_secrets_do_not_show():
-    settings = load_settings(pgvector_password="s3cret", kafka_sasl_password="s3cret")
+    settings = load_settings(pgvector_password="s3cret", kafka_sasl_password="s3cret", embedding_api_key="s3cret")
     assert "s3cret" not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize("key", ["", "two words", "line\n", "näïve"])
+def test_a_key_that_fits_no_header_is_refused_and_not_repeated(key):
+    with pytest.raises(ConfigError, match=r"^EMBEDDING_API_KEY: must be printable ASCII") as caught:
+        load_settings(embedding_api_key=key)
+    assert not key or key not in str(caught.value)
+
+
+def test_a_worker_s_own_key_wins_unseen(monkeypatch, tmp_path, caplog):
+    (tmp_path / "key").write_text("n3w-key\n")
+    submitted = pickle.loads(pickle.dumps(load_settings(embedding_api_key="0ld-key")))
+    assert worker_settings(submitted).embedding_api_key.get_secret_value() == "0ld-key"
+    monkeypatch.setenv("EMBEDDING_API_KEY_FILE", str(tmp_path / "key"))
+    assert worker_settings(submitted).embedding_api_key.get_secret_value() == "n3w-key"
+    assert "EMBEDDING_API_KEY is ***" in caplog.text
+    assert "n3w" not in caplog.text
+    assert "0ld" not in caplog.text
 
 
 def test_a_worker_s_own_environment_wins_with_a_warning(monkeypatch, caplog):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import logging
-import time
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, g, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from werkzeug.exceptions import HTTPException
 
 import embedstream
+from embedstream.service import hooks
 from embedstream.service.batching import Draining, EngineFailed, QueueFull
 from embedstream.service.embedder import Loading
+from embedstream.service.openai import answer_of, read_embeddings
 from embedstream.service.problem import Problem, answer, json_response
 from embedstream.service.wire import Limits, Many, One, read_generate
 
@@ -30,10 +32,6 @@ logger = logging.getLogger(__name__)
 
 routes = Blueprint("embedding", __name__)
 
-_MAX_TEXTS = 2048
-_MAX_DISCARDED_BYTES = 268_435_456
-_CHUNK_BYTES = 65_536
-
 
 class _Context:
     """What the routes need of their application."""
@@ -46,7 +44,7 @@ class _Context:
 def create_app(embedder: Embedder, settings: Settings) -> Flask:
     """The WSGI application over an embedder, which may still be loading."""
     limits = Limits(
-        max_texts=min(_MAX_TEXTS, settings.embedding_queue_texts),
+        max_texts=min(settings.embedding_max_texts, settings.embedding_queue_texts),
         max_text_bytes=settings.max_text_bytes,
         max_request_bytes=settings.embedding_max_request_bytes,
         queue_texts=settings.embedding_queue_texts,
@@ -56,10 +54,8 @@ def create_app(embedder: Embedder, settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = limits.max_request_bytes
     app.extensions["embedstream"] = _Context(embedder, limits)
     app.register_blueprint(routes)
-    app.before_request(_note_start)
-    app.after_request(_read_to_the_end)
-    app.after_request(_log)
-    app.register_error_handler(Problem, answer)
+    hooks.install(app, settings.embedding_api_key, embedder.metrics)
+    app.register_error_handler(Problem, _refuse)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
     for kind in (QueueFull, Draining, Loading, EngineFailed):
@@ -74,21 +70,25 @@ def _context() -> _Context:
 @routes.post("/generate")
 def generate() -> Response:
     context = _context()
-    context.embedder.check_ready()
-    if not request.is_json:
-        message = "the body must have the content type application/json"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_application_json", message)
-    asked = read_generate(_body(context.limits.max_request_bytes), context.limits, context.embedder.facts.model_name)
+    asked = read_generate(_body(context), context.limits, context.embedder.facts.model_name)
     if isinstance(asked, One):
         return json_response(_one(asked, context.embedder))
     return json_response(_many(asked, context.embedder))
 
 
-def _body(max_bytes: int) -> bytes:
-    body = request.get_data(cache=False)
-    if request.content_length is None and len(body) >= max_bytes:
-        raise RequestEntityTooLarge  # a body of unknown length is cut at the limit without a word
-    return body
+@routes.post("/v1/embeddings")
+def embeddings() -> Response:
+    context = _context()
+    asked = read_embeddings(_body(context), context.limits, context.embedder.engine)
+    return json_response(answer_of(context.embedder.embed(asked.texts), context.embedder.facts, asked.encoding))
+
+
+def _body(context: _Context) -> bytes:
+    context.embedder.check_ready()
+    if not request.is_json:
+        message = "the body must have the content type application/json"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_application_json", message)
+    return request.get_data(cache=False)
 
 
 def _one(asked: One, embedder: Embedder) -> dict[str, Any]:
@@ -152,6 +152,16 @@ def info() -> Response:
     )
 
 
+@routes.get("/metrics")
+def metrics() -> Response:
+    return Response(_context().embedder.metrics.render(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+@routes.get("/openapi.json")
+def openapi() -> Response:
+    return Response(files(__package__).joinpath("openapi.json").read_bytes(), content_type="application/json")
+
+
 def _problem_of(exc: EmbedstreamError) -> Problem:
     match exc:
         case QueueFull():
@@ -166,13 +176,21 @@ def _problem_of(exc: EmbedstreamError) -> Problem:
             raise exc
 
 
+def _refuse(problem: Problem) -> Response:
+    g.code = problem.code
+    return answer(problem)
+
+
 def _embedder_problem(exc: EmbedstreamError) -> Response:
-    return answer(_problem_of(exc))
+    problem = _problem_of(exc)
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("%s %s failed: %s", request.method, request.path, exc, extra=hooks.in_log())
+    return _refuse(problem)
 
 
 def _http_problem(exc: HTTPException) -> Response:
     status = HTTPStatus(exc.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-    response = answer(Problem(status, status.name.lower(), status.description or status.phrase))
+    response = _refuse(Problem(status, status.name.lower(), status.description or status.phrase))
     for name, value in exc.get_headers():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
@@ -180,26 +198,6 @@ def _http_problem(exc: HTTPException) -> Response:
 
 
 def _unexpected(exc: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.path, exc_info=exc)
-    return answer(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the service failed; its log says more"))
-
-
-def _read_to_the_end(response: Response) -> Response:
-    """A client that is still sending when the connection is closed would lose the answer with it."""
-    if response.status_code >= HTTPStatus.BAD_REQUEST:
-        left = _MAX_DISCARDED_BYTES
-        with suppress(OSError):
-            while left > 0 and (read := len(request.environ["wsgi.input"].read(_CHUNK_BYTES))):
-                left -= read
-    return response
-
-
-def _note_start() -> None:
-    g.started = time.perf_counter()
-
-
-def _log(response: Response) -> Response:
-    if logger.isEnabledFor(logging.DEBUG):
-        milliseconds = 1000 * (time.perf_counter() - g.started)
-        logger.debug("%s %s %d %.1f ms", request.method, request.path, response.status_code, milliseconds)
-    return response
+    logger.error("%s %s failed", request.method, request.path, exc_info=exc, extra=hooks.in_log())
+    message = "the service failed; its log says more"
+    return _refuse(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", message))

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from embedstream.errors import EmbedstreamError, RetryLater
+from embedstream.service.metrics import BatchFacts
 from embedstream.service.tokens import padded_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from embedstream.service.engine import Engine, Vectors
-    from embedstream.service.tokens import Ids, Tokens
+    from embedstream.service.tokens import Ids, Text, Tokens
 
     Infer = Callable[[Sequence[Ids]], Vectors]
 
@@ -76,16 +77,29 @@ class _Item(NamedTuple):
     request: _Request
     row: int
     ids: Ids
+    since: float
+
+
+def _nobody(_batch: BatchFacts) -> None:
+    pass
 
 
 class Batcher:
     """Shares an engine among requests; ready to use once made.
 
-    `queue_texts` is the number of texts that may be accepted and not yet done.
+    `queue_texts` is the number of texts that may be accepted and not yet done; `on_batch` is told of each run.
     """
 
-    def __init__(self, engine: Engine, *, queue_texts: int, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        queue_texts: int,
+        batch_tokens: int = BATCH_TOKENS,
+        on_batch: Callable[[BatchFacts], None] = _nobody,
+    ) -> None:
         self._engine = engine
+        self._on_batch = on_batch
         self._queue_texts = queue_texts
         self._batch_tokens = batch_tokens
         self._changed = threading.Condition()
@@ -109,14 +123,18 @@ class Batcher:
         """Texts accepted and not yet done."""
         return self._accepted
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
+    def embed(self, texts: Sequence[Text]) -> Embedded:
         """Wait for the vectors of texts, of which there must be no more than `queue_texts`.
 
         Raises QueueFull or Draining, with the seconds to wait where they are known, and EngineFailed.
         """
         request = self._admit(len(texts))
         try:
-            counts = [count for chunk in _chunks(texts) for count in self._submit(request, texts, chunk)]
+            counts: list[int] = []
+            for chunk in _chunks(texts):
+                if request.settled.is_set():  # the service ends
+                    break
+                counts += self._submit(request, texts, chunk)
             request.settled.wait()
         finally:
             self._forget(request)
@@ -148,28 +166,30 @@ class Batcher:
                 raise Draining("the service takes no new texts: it is about to end", 1.0)
             excess = self._accepted + texts - self._queue_texts
             if excess > 0:
-                raise QueueFull(f"{self._accepted} texts wait already", self._seconds_for(excess))
+                raise QueueFull(f"{self._accepted} texts wait already", self.seconds_for(excess))
             self._accepted += texts
             self._requests.add(request)
         return request
 
-    def _seconds_for(self, texts: int) -> float:
+    def seconds_for(self, texts: int) -> float:
+        """How long so many texts will take at the rate of the latest batches: from 1 to 60 seconds."""
         done, seconds = (sum(column) for column in zip(*self._measured, strict=True)) if self._measured else (0, 0)
         if not done:
             return 1.0
         return min(_LONGEST_RETRY_SECONDS, max(1, math.ceil(texts * seconds / done / self._engine.workers)))
 
-    def _submit(self, request: _Request, texts: Sequence[str], chunk: range) -> list[int]:
+    def _submit(self, request: _Request, texts: Sequence[Text], chunk: range) -> list[int]:
         tokens = self._tokenize([texts[index] for index in chunk])
+        since = time.perf_counter()
         with self._changed:
             for index, one in zip(chunk, tokens, strict=True):
                 bucket = self._buckets.setdefault(padded_length(len(one.ids)), deque())
-                bucket.append(_Item(self._number, request, index, one.ids))
+                bucket.append(_Item(self._number, request, index, one.ids, since))
                 self._number += 1
             self._changed.notify_all()
         return [one.total for one in tokens]
 
-    def _tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+    def _tokenize(self, texts: Sequence[Text]) -> list[Tokens]:
         if len(texts[0]) <= _HUGE_CHARACTERS:
             return self._engine.tokenize(texts)
         # It may take a second of a CPU and 50 times its size in memory.
@@ -187,7 +207,14 @@ class Batcher:
         while batch := self._take():
             started = time.perf_counter()
             self._run(infer, batch)
-            self._settle(batch, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._on_batch(self._facts_of(batch, started - batch[0].since, seconds))
+            self._settle(batch, seconds)
+
+    def _facts_of(self, batch: Sequence[_Item], waited: float, seconds: float) -> BatchFacts:
+        lengths = [len(item.ids) for item in batch]
+        longest = min(padded_length(max(lengths)), self._engine.facts.max_tokens)
+        return BatchFacts(sum(lengths), longest * len(batch), waited, seconds)
 
     def _take(self) -> list[_Item]:
         """Wait for a batch; an empty one means the end."""
@@ -229,7 +256,7 @@ class Batcher:
                         request.settled.set()
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[range]:
+def _chunks(texts: Sequence[Text]) -> Iterator[range]:
     """Runs of texts to tokenise at a time, a huge text by itself, so that workers can begin with the first."""
     start = 0
     for index, text in enumerate(texts):

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from embedstream.errors import RetryLater
 from embedstream.service.batching import Batcher, Draining, Embedded, QueueFull
+from embedstream.service.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedstream.service.engine import Engine, EngineFacts
+    from embedstream.service.tokens import Text
 
 Status = Literal["loading", "ready", "draining"]
 
@@ -29,6 +31,7 @@ class Embedder:
     def __init__(self, *, queue_texts: int, requests: int) -> None:
         self.status: Status = "loading"
         self.requests = requests
+        self.metrics = Metrics(lambda: self.queue_length)
         self._queue_texts = queue_texts
         self._slots = threading.BoundedSemaphore(requests)
         self._engine: Engine | None = None
@@ -36,7 +39,7 @@ class Embedder:
 
     def start(self, engine: Engine) -> None:
         """Be ready, once the engine's workers are."""
-        self._batcher = Batcher(engine, queue_texts=self._queue_texts)
+        self._batcher = Batcher(engine, queue_texts=self._queue_texts, on_batch=self.metrics.count_batch)
         self._engine = engine
         if self.status == "loading":
             self.status = "ready"
@@ -64,15 +67,20 @@ class Embedder:
         if self.status == "loading":
             raise Loading("the model is being loaded", 1.0)
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
+    def embed(self, texts: Sequence[Text]) -> Embedded:
         """Wait for vectors; raises QueueFull, Draining, Loading or EngineFailed."""
         self.check_ready()
-        if self._batcher is None or not self._slots.acquire(blocking=False):
-            raise QueueFull("as many requests wait already as may", 1.0)
+        if self._batcher is None:
+            raise Loading("the model is being loaded", 1.0)
+        if not self._slots.acquire(blocking=False):
+            seconds = self._batcher.seconds_for(self.queue_length // self.requests)
+            raise QueueFull("as many requests wait already as may", seconds)
         try:
-            return self._batcher.embed(texts)
+            embedded = self._batcher.embed(texts)
         finally:
             self._slots.release()
+        self.metrics.count_texts(embedded.token_counts, self.facts.max_tokens)
+        return embedded
 
     def drain(self, seconds: float) -> bool:
         """See `Batcher.drain`."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from embedstream.service.bert import build_bert
 from embedstream.service.model import revision
 from embedstream.service.runtime import openvino
-from embedstream.service.tokens import Ids, TextTokenizer, Tokens, padded_length
+from embedstream.service.tokens import Ids, Text, TextTokenizer, Tokens, padded_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +46,11 @@ class Engine(Protocol):
     @property
     def workers(self) -> int: ...
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]: ...
+    @property
+    def vocabulary(self) -> int:
+        """How many ids there are; the first is 0."""
+
+    def tokenize(self, texts: Sequence[Text]) -> list[Tokens]: ...
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
         """A function for one thread: texts' ids, each of a length from 1 to `max_tokens`, to vectors of shape
@@ -72,6 +76,7 @@ class OpenVinoEngine:
             precision="f32",
         )
         self.tokenize = TextTokenizer(model)
+        self.vocabulary = self.tokenize.vocabulary
         self._compiled = openvino.Core().compile_model(build_bert(model), "CPU", _properties(workers))
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedstream.service.engine import Vectors
-    from embedstream.service.tokens import Ids
+    from embedstream.service.tokens import Ids, Text
 
 _DIGEST_BYTES = 32
+_VOCABULARY = 30_000
 
 
 class HashEngine:
@@ -29,6 +30,7 @@ class HashEngine:
 
     def __init__(self, dimension: int, workers: int = 2, max_tokens: int = 256) -> None:
         self.workers = workers
+        self.vocabulary = _VOCABULARY
         self.facts = EngineFacts(
             model_name=f"{FAKE}{dimension}",
             model_revision="1",
@@ -39,8 +41,8 @@ class HashEngine:
             precision="f32",
         )
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        return [Tokens(_digest(text), len(text.split()) + 2) for text in texts]
+    def tokenize(self, texts: Sequence[Text]) -> list[Tokens]:
+        return [Tokens(_digest(text), len(text.split() if isinstance(text, str) else text) + 2) for text in texts]
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
         return self._vectors
@@ -54,5 +56,6 @@ class HashEngine:
         return rows
 
 
-def _digest(text: str) -> Ids:
-    return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest(), "<i4")
+def _digest(text: Text) -> Ids:
+    content = text.encode() if isinstance(text, str) else np.array(text, "<i4").tobytes()
+    return np.frombuffer(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest(), "<i4")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from granian import Granian
 from granian.constants import Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from embedstream.errors import ConfigError
@@ -18,16 +19,13 @@ from embedstream.logs import configure_logging
 from embedstream.service.model import fake_dimension, find_model
 
 if TYPE_CHECKING:
-    from flask import Flask
-
+    from embedstream.service.door import Door
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
-_REQUESTS = 64
-_SPARE_THREADS = 4
 _KILL_SECONDS = 5
 
 # Granian's own lines join ours, and only where something is wrong.
@@ -49,10 +47,10 @@ def serve(settings: Settings) -> None:
             "embedstream.service",
             address=address,
             port=settings.embedding_port,
-            interface=Interfaces.WSGI,
+            interface=Interfaces.ASGINL,
+            websockets=False,
             workers=1,
-            # Some more than may wait for vectors, so that there is always one to say how the service is.
-            blocking_threads=_REQUESTS + _SPARE_THREADS,
+            http1_settings=HTTP1Settings(header_read_timeout=round(1000 * settings.embedding_read_seconds)),
             workers_kill_timeout=settings.embedding_drain_seconds + _KILL_SECONDS,
             log_level=LogLevels.error,
             log_dictconfig=_LOGGING,
@@ -64,12 +62,12 @@ def serve(settings: Settings) -> None:
         server.serve(target_loader=partial(_load_application, settings), wrap_loader=False)
 
 
-def _load_application(settings: Settings) -> Flask:
+def _load_application(settings: Settings) -> Door:
     # In the worker, and before the imports, because they start threads, which inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     from embedstream.service.worker import start_worker  # noqa: PLC0415 - see above
 
-    return start_worker(settings, _REQUESTS)
+    return start_worker(settings)
 
 
 def _claim(host: str, port: int) -> socket.socket:

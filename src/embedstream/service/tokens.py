@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Ids = npt.NDArray[np.int32]
 
+Text = str | list[int]
+"""A text, or the ids of its tokens."""
+
 _MULTIPLE = 8
 
 
@@ -34,7 +37,8 @@ def padded_length(length: int) -> int:
 class TextTokenizer:
     """A model's own tokenizer, without its truncation and padding; threads may share it.
 
-    A text too long for the model keeps its first tokens and the special tokens at both ends.
+    A text too long for the model keeps its first tokens and the special tokens at both ends. One that comes as ids
+    is given the special tokens where it lacks them, and the model's prefix.
     """
 
     def __init__(self, model: Model) -> None:
@@ -43,20 +47,37 @@ class TextTokenizer:
         self._tokenizer = Tokenizer.from_file(str(model.tokenizer))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self.vocabulary = self._tokenizer.get_vocab_size()
         self._max_tokens = model.max_tokens
         self._prefix = model.prefix
         self._lower_case = model.lower_case
         self._tail = _special_tokens_at_end(self._tokenizer)
+        self._frame = _Frame(self._tokenizer, self._prefix, self._tail)
 
-    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        whole = [self._prefix + (text.lower() if self._lower_case else text) for text in texts]
-        return [self._cut(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(whole)]
+    def __call__(self, texts: Sequence[Text]) -> list[Tokens]:
+        whole = [self._prefix + (text.lower() if self._lower_case else text) for text in texts if isinstance(text, str)]
+        encoded = iter(self._tokenizer.encode_batch_fast(whole))
+        return [self._cut(next(encoded).ids if isinstance(text, str) else self._frame(text)) for text in texts]
 
     def _cut(self, ids: list[int]) -> Tokens:
         count = len(ids)
         if count > self._max_tokens:
             ids = ids[: self._max_tokens - self._tail] + ids[count - self._tail :]
         return Tokens(np.array(ids, np.int32), count)
+
+
+class _Frame:
+    """What a tokenizer puts around the ids of a text."""
+
+    def __init__(self, tokenizer: Tokenizer, prefix: str, tail: int) -> None:
+        bare, full = tokenizer.encode("").ids, tokenizer.encode(prefix).ids
+        self._bare = bare[: len(bare) - tail]
+        self._head, self._tail = full[: len(full) - tail], full[len(full) - tail :]
+
+    def __call__(self, ids: list[int]) -> list[int]:
+        if ids[: len(self._bare)] == self._bare and ids[len(ids) - len(self._tail) :] == self._tail:
+            ids = ids[len(self._bare) : len(ids) - len(self._tail)]
+        return [*self._head, *ids, *self._tail]
 
 
 def _special_tokens_at_end(tokenizer: Tokenizer) -> int:

@@ -10,6 +10,8 @@ import orjson
 
 from embedstream.service.problem import Problem
 
+Encoding = Literal["float", "base64"]
+
 ECHOED = ("id", "source", "metadata")
 
 _KINDS: dict[str, tuple[type, ...]] = {"id": (str, int, float), "source": (str,), "metadata": (dict,)}
@@ -32,37 +34,37 @@ class One(NamedTuple):
 
 class Many(NamedTuple):
     texts: list[str]
-    encoding: Literal["float", "base64"]
+    encoding: Encoding
 
 
 def read_generate(body: bytes, limits: Limits, model_name: str) -> One | Many:
     """The body of `POST /generate` in either form."""
-    given = _read_object(body)
+    given = read_object(body)
     _check_model(given.get("model"), model_name)
     if "text" in given and "texts" in given:
         raise Problem(HTTPStatus.BAD_REQUEST, "text_and_texts", "the body has both text and texts: send one of them")
     if "texts" in given:
-        return Many(_texts(given["texts"], limits), _encoding(given.get("encoding_format")))
+        return Many(_texts(given["texts"], limits), encoding_of(given.get("encoding_format")))
     if "text" in given:
-        _check_text(given["text"], 0, limits.max_text_bytes)
+        check_text(given["text"], 0, limits.max_text_bytes)
         return One(given["text"], _echo(given))
     raise Problem(HTTPStatus.BAD_REQUEST, "text_missing", "the body has neither text nor texts")
 
 
-def _read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, Any]:
     # Unlike orjson, this lets lone surrogates pass, which are then refused by their text's index.
     try:
         given = json.loads(body.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
-        _malformed("not_utf8", "the body is not UTF-8")
+        malformed("not_utf8", "the body is not UTF-8")
     except (ValueError, RecursionError):
-        _malformed("not_json", "the body is not JSON")
+        malformed("not_json", "the body is not JSON")
     if not isinstance(given, dict):
-        _malformed("not_an_object", "the body is JSON, but not an object")
+        malformed("not_an_object", "the body is JSON, but not an object")
     return given
 
 
-def _malformed(code: str, message: str) -> NoReturn:
+def malformed(code: str, message: str) -> NoReturn:
     raise Problem(HTTPStatus.BAD_REQUEST, code, message)
 
 
@@ -71,56 +73,65 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _check_model(wanted: object, model_name: str) -> None:
-    if wanted is not None and wanted not in (model_name, model_name.rpartition("/")[2]):
+    if wanted is not None and not names(wanted, model_name):
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "other_model", f"the model of this service is {model_name}")
+
+
+def names(wanted: object, model_name: str) -> bool:
+    """Whether it is the model's name, with or without the part before the slash."""
+    return wanted in (model_name, model_name.rpartition("/")[2])
 
 
 def _texts(given: object, limits: Limits) -> list[str]:
     if not isinstance(given, list):
-        _malformed("texts_not_a_list", "texts is not a list")
-    if not given:
-        _malformed("no_texts", "texts is empty")
-    if len(given) > limits.max_texts:
-        message = f"the request has {len(given)} texts, but no more than {limits.max_texts} are accepted"
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_texts", message)
+        malformed("texts_not_a_list", "texts is not a list")
+    check_number(given, limits.max_texts)
     for index, text in enumerate(given):
-        _check_text(text, index, limits.max_text_bytes)
+        check_text(text, index, limits.max_text_bytes)
     return given
 
 
-def _check_text(text: object, index: int, max_bytes: int) -> None:
+def check_number(texts: list[Any], max_texts: int) -> None:
+    if not texts:
+        malformed("no_texts", "the list of texts is empty")
+    if len(texts) > max_texts:
+        message = f"the request has {len(texts)} texts, but no more than {max_texts} are accepted"
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many_texts", message)
+
+
+def check_text(text: object, index: int, max_bytes: int) -> None:
     if not isinstance(text, str):
-        _refuse("text_not_a_string", "the text is not a string", index)
+        refuse("text_not_a_string", "the text is not a string", index)
     if not text or text.isspace():
-        _refuse("text_blank", "the text has nothing but white space", index)
+        refuse("text_blank", "the text has nothing but white space", index)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        _refuse("text_not_unicode", "the text has half of a surrogate pair", index)
+        refuse("text_not_unicode", "the text has half of a surrogate pair", index)
     if size > max_bytes:
         message = f"the text has {size} bytes, but no more than {max_bytes} are accepted"
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text_too_large", message, index)
 
 
-def _refuse(code: str, message: str, index: int | None = None) -> NoReturn:
+def refuse(code: str, message: str, index: int | None = None) -> NoReturn:
     raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, code, message, index)
 
 
-def _encoding(given: object) -> Literal["float", "base64"]:
+def encoding_of(given: object) -> Encoding:
     if given is None or given == "float":
         return "float"
     if given == "base64":
         return "base64"
-    _malformed("bad_encoding_format", "encoding_format is neither float nor base64")
+    malformed("bad_encoding_format", "encoding_format is neither float nor base64")
 
 
 def _echo(given: dict[str, Any]) -> dict[str, Any]:
     echo = {name: given.get(name) for name in ECHOED}
     for name, value in echo.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, _KINDS[name])):
-            _refuse("bad_field", f"{name} is not {'an object' if name == 'metadata' else 'a string'}")
+            refuse("bad_field", f"{name} is not {'an object' if name == 'metadata' else 'a string'}")
     try:
         orjson.dumps(echo)
     except TypeError:
-        _refuse("bad_field", "id, source or metadata has a number, a character or a depth that JSON cannot carry back")
+        refuse("bad_field", "id, source or metadata has a number, a character or a depth that JSON cannot carry back")
     return echo

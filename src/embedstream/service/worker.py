@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from embedstream.errors import ConfigError
 from embedstream.logs import configure_logging
 from embedstream.service.app import create_app
+from embedstream.service.door import Door
 from embedstream.service.embedder import Embedder
 from embedstream.service.loading import load_engine
 from embedstream.service.server import STOP_SIGNALS
@@ -20,26 +21,34 @@ from embedstream.service.server import STOP_SIGNALS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flask import Flask
-
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_SPARE_THREADS = 4
+_ANSWER_SECONDS = 3.0
 
-def start_worker(settings: Settings, requests: int) -> Flask:
+
+def start_worker(settings: Settings) -> Door:
     """The application, which says `loading` while a thread of this process loads the model.
-
-    `requests` may wait for vectors at a time.
 
     Call it with STOP_SIGNALS blocked in every thread: `_stop_when_told` waits for them.
     """
     configure_logging(settings.log_level)
+    requests = settings.embedding_max_requests
     embedder = Embedder(queue_texts=settings.embedding_queue_texts, requests=requests)
+    door = Door(
+        create_app(embedder, settings),
+        # Some more than may wait for vectors, so that there is always one to say how the service is.
+        threads=requests + _SPARE_THREADS,
+        read_seconds=settings.embedding_read_seconds,
+        max_body=settings.embedding_max_request_bytes,
+        max_held=requests * settings.embedding_max_request_bytes,
+    )
     _start_thread(_end_with_parent)
-    _start_thread(_stop_when_told, embedder, settings.embedding_drain_seconds)
+    _start_thread(_stop_when_told, embedder, door, settings.embedding_drain_seconds)
     _start_thread(_load, embedder, settings)
-    return create_app(embedder, settings)
+    return door
 
 
 def _start_thread(target: Callable[..., None], *args: object) -> None:
@@ -53,20 +62,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _stop_when_told(embedder: Embedder, seconds: float) -> None:
-    """Finish what was accepted while the server still answers, then let the server's own handler stop it."""
+def _stop_when_told(embedder: Embedder, door: Door, seconds: float) -> None:
+    """Finish what was accepted while the server still answers, then let the signal through to the server."""
     number = signal.sigwait(STOP_SIGNALS)
     if embedder.status == "loading":
         os._exit(0)
     started = time.monotonic()
     finished = embedder.drain(seconds)
+    door.wait_until_answered(_ANSWER_SECONDS)
     logger.info(
         "drained" if finished else "gave up draining",
         extra={"seconds": round(time.monotonic() - started, 3)},
     )
-    handler = signal.getsignal(number)
-    if callable(handler):
-        handler(number, None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    signal.raise_signal(number)
 
 
 def _load(embedder: Embedder, settings: Settings) -> None:

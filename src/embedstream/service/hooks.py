@@ -1,0 +1,90 @@
+"""What surrounds every request: its id, the API key, counting, logging."""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+import logging
+import re
+import time
+import uuid
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from flask import g, request
+
+from embedstream.service.door import REFUSAL
+from embedstream.service.problem import Problem
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+    from pydantic import SecretStr
+
+    from embedstream.service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_USABLE_ID = re.compile(r"[!-~]{1,128}")
+_WITHOUT_KEY = "/health"
+
+# A random number for each request would cost it a wait: reading one lets go of the interpreter's lock.
+_PROCESS = uuid.uuid4().hex[:16]
+_NUMBERS = itertools.count(1)
+
+
+def install(app: Flask, key: SecretStr | None, metrics: Metrics) -> None:
+    """Let each request to the application be noted, checked and counted."""
+
+    def check_key() -> None:
+        given = request.headers.get("Authorization", "")
+        if key and request.path != _WITHOUT_KEY and not _is_bearer_of(given, key.get_secret_value()):
+            message = "the request has no, or another, key: send EMBEDDING_API_KEY as Authorization: Bearer"
+            raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
+
+    def count(response: Response) -> Response:
+        path = request.url_rule.rule if request.url_rule else "other"
+        metrics.count_request(path, response.status_code, g.get("code"))
+        return response
+
+    app.before_request(_begin)
+    app.before_request(check_key)
+    app.before_request(_refuse_what_was_not_read)
+    app.after_request(count)
+    app.after_request(_name)
+    app.after_request(_log)
+
+
+def in_log() -> dict[str, str]:
+    """What every line about the current request says of it."""
+    return {"request_id": g.request_id}
+
+
+def _begin() -> None:
+    g.started = time.perf_counter()
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _USABLE_ID.fullmatch(given) else f"{_PROCESS}-{next(_NUMBERS)}"
+
+
+def _is_bearer_of(given: str, key: str) -> bool:
+    scheme, _, token = given.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), key.encode())
+
+
+def _refuse_what_was_not_read() -> None:
+    if problem := request.environ.get(REFUSAL):
+        raise problem
+
+
+def _name(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _log(response: Response) -> Response:
+    if logger.isEnabledFor(logging.DEBUG):
+        milliseconds = 1000 * (time.perf_counter() - g.started)
+        message = "%s %s %d %.1f ms"
+        logger.debug(message, request.method, request.path, response.status_code, milliseconds, extra=in_log())
+    return response

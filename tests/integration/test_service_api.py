@@ -1,0 +1,144 @@
+"""The service's API as its clients meet it: slow ones, strangers, OpenAI's own, and too many."""
+
+import base64
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from embedstream.embedding import embed_one, read_space
+from embedstream.errors import EmbeddingUnavailable
+from embedstream.settings import load_settings
+from support.dribble import HEAD, dribble, dribbling
+from support.service import MINILM, running_service
+
+KEY = "s3cret-key"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    with running_service(tmp_path_factory.mktemp("guarded"), EMBEDDING_API_KEY=KEY, LOG_LEVEL="DEBUG") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def client(guarded):
+    with openai.OpenAI(
+        api_key=KEY, base_url=f"{guarded.url}/v1", timeout=50, http_client=openai.DefaultHttpxClient(trust_env=False)
+    ) as client:
+        yield client
+
+
+def http(service, **options):
+    return httpx.Client(base_url=service.url, trust_env=False, timeout=150, **options)
+
+
+@pytest.mark.parametrize("encoding", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
+def test_openai_s_client_gets_the_vectors_of_generate(guarded, client, encoding):
+    texts = ["Where is my parcel?", "🎉 naïve"]
+    answer = client.embeddings.create(model="all-MiniLM-L6-v2", input=texts, user="u", dimensions=384, **encoding)
+    with http(guarded, headers={"Authorization": f"Bearer {KEY}"}) as own:
+        expected = own.post("/generate", json={"texts": texts}).json()
+    assert (answer.model, answer.usage.total_tokens) == (MINILM, sum(expected["token_counts"]))
+    assert [item.index for item in answer.data] == [0, 1]
+    rows = [item.embedding for item in answer.data]
+    if encoding == {"encoding_format": "base64"}:
+        rows = [np.frombuffer(base64.b64decode(row), "<f4") for row in rows]
+    assert np.abs(np.float32(rows) - np.float32(expected["embeddings"])).max() < 1e-6
+
+
+def test_ids_stand_for_the_text_that_they_were_made_from(client):
+    bare, framed = [2073, 2003, 2026, 20463, 1029], [101, 2073, 2003, 2026, 20463, 1029, 102]
+    [text] = client.embeddings.create(model=MINILM, input="Where is my parcel?").data
+    for ids in (bare, framed, [bare, framed]):
+        answer = client.embeddings.create(model=MINILM, input=ids)
+        assert answer.usage.prompt_tokens == 7 * len(answer.data)
+        for item in answer.data:
+            assert np.abs(np.float32(item.embedding) - np.float32(text.embedding)).max() < 1e-6
+
+
+def test_openai_s_client_understands_refusals(client):
+    with pytest.raises(openai.NotFoundError, match=MINILM) as caught:
+        client.embeddings.create(model="text-embedding-3-small", input="a")
+    assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.UnprocessableEntityError, match="384 dimensions"):
+        client.embeddings.create(model=MINILM, input="a", dimensions=256)
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="another").embeddings.create(model=MINILM, input="a")
+
+
+def test_the_pipeline_s_client_sends_the_key_and_nobody_shows_it(guarded):
+    settings = load_settings(embedding_service_url=guarded.url, embedding_api_key=KEY)
+    space = read_space(settings)
+    assert len(embed_one(settings, space, "hello").vector) == 384
+    with pytest.raises(EmbeddingUnavailable, match="HTTP 401 unauthorized"):
+        embed_one(settings.model_copy(update={"embedding_api_key": None}), space, "hello")
+    with http(guarded) as stranger:
+        assert stranger.get("/health").is_success
+        for path in ("/metrics", "/info", "/openapi.json", "/nothing"):
+            assert stranger.get(path).status_code == 401
+        assert stranger.get("/info", headers={"X-Request-Id": "mine-1"}).headers["X-Request-Id"] == "mine-1"
+    assert "mine-1" in [record.get("request_id") for record in guarded.records()]
+    assert KEY not in guarded.log.read_text()
+
+
+def test_slow_clients_keep_nobody_waiting_and_are_cut(tmp_path):
+    with running_service(tmp_path, "fake:4", EMBEDDING_READ_SECONDS="5") as service:
+        clients = dribbling(service.port, 150) + dribbling(service.port, 50, HEAD[:40])
+        started, slowest = time.monotonic(), 0.0
+        with http(service) as other:
+            while time.monotonic() < started + 3:
+                assert list(dribble(clients)) == []
+                began = time.monotonic()
+                assert other.post("/generate", json={"text": "hello"}).is_success
+                slowest = max(slowest, time.monotonic() - began)
+            answers = [client.recv(4096) for client in clients]
+            assert slowest < 1.0
+            assert 'embedding_refused_total{code="request_timeout"} 150.0' in other.get("/metrics").text
+        assert time.monotonic() - started < 20
+        assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers[:150])
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.timeout(200)
+def test_a_full_queue_answers_at_once_and_says_when_to_come_again(tmp_path):
+    texts = ["word " * 250] * 40
+    with running_service(tmp_path, EMBEDDING_QUEUE_TEXTS="90") as service, ThreadPoolExecutor(2) as threads:
+        with http(service) as client:
+            began = time.monotonic()
+            assert client.post("/generate", json={"texts": texts[:10]}).is_success
+            per_text = (time.monotonic() - began) / 10
+            accepted = [threads.submit(post, service, texts) for _ in range(2)]
+            while client.get("/health").json()["queue_texts"] < 75:
+                pass
+            began = time.monotonic()
+            answers = [client.post("/generate", json={"texts": texts}) for _ in range(5)]
+            assert client.get("/health").is_success
+            assert 'embedding_refused_total{code="queue_full"} 5.0' in client.get("/metrics").text
+            assert time.monotonic() - began < 3.0
+        assert {answer.status_code for answer in answers} == {429}
+        for answer in answers:
+            assert 1 <= int(answer.headers["Retry-After"]) <= max(2, 10 * 30 * per_text)
+        assert [future.result().status_code for future in accepted] == [200, 200]
+
+
+def post(service, texts):
+    with http(service) as client:
+        return client.post("/generate", json={"texts": texts})
+
+
+def test_a_request_that_is_torn_leaves_nothing_behind(tmp_path):
+    with running_service(tmp_path, "fake:4") as service, http(service) as client:
+        for _ in range(20):
+            for one in dribbling(service.port, 5):
+                one.close()
+        for _ in range(100):
+            if 'code="request_torn"} 100.0' in client.get("/metrics").text:
+                break
+            time.sleep(0.1)
+        assert 'code="request_torn"} 100.0' in client.get("/metrics").text
+        assert client.get("/health").json()["queue_texts"] == 0

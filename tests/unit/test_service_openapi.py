@@ -1,0 +1,50 @@
+"""The service's own description, against the routes and against what they do."""
+
+import pytest
+import schemathesis
+from hypothesis import settings as hypothesis_settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from embedstream.service.app import create_app
+from embedstream.service.embedder import Embedder
+from embedstream.service.fake import HashEngine
+from embedstream.settings import Settings
+
+CHECKS = [
+    not_a_server_error,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+]
+
+
+def ready_app():
+    embedder = Embedder(queue_texts=8192, requests=64)
+    embedder.start(HashEngine(8))
+    return create_app(embedder, Settings())
+
+
+APP = ready_app()
+schema = schemathesis.openapi.from_wsgi("/openapi.json", APP)
+
+
+@schema.parametrize()
+@hypothesis_settings(max_examples=50, deadline=None)
+@pytest.mark.timeout(300)
+def test_answers_are_as_described(case):
+    case.call_and_validate(checks=CHECKS)
+
+
+def test_every_route_is_described_and_there_is_no_other():
+    routes = {(rule.rule, method) for rule in APP.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}}
+    paths = schema.raw_schema["paths"]
+    assert routes == {(path, method.upper()) for path, methods in paths.items() for method in methods}
