@@ -162,7 +162,7 @@ def read_space(settings: Settings, transport: httpx.BaseTransport | None = None)
     """
     with _http_client(settings, transport) as http:
         try:
-            response = http.get("/health")
+            response = http.get("/info")
         except httpx.HTTPError as exc:
             raise EmbeddingUnavailable(
                 f"no embedding service answers at {http.base_url} ({type(exc).__name__}): "
@@ -172,6 +172,8 @@ def read_space(settings: Settings, transport: httpx.BaseTransport | None = None)
         raise EmbeddingUnavailable(
             f"the embedding service at {http.base_url} is not ready (HTTP {response.status_code})"
         )
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise ConfigError(f"the embedding service at {http.base_url} asks for its key: set EMBEDDING_API_KEY")
     try:
         facts = response.json()
         return Space(

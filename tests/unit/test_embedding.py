@@ -305,6 +305,8 @@ def test_the_space_of_the_service():
     assert space_of(httpx.Response(200, json=facts)) == SPACE
     with pytest.raises(EmbeddingUnavailable, match="not ready"):
         space_of(httpx.Response(503, json=facts))
+    with pytest.raises(ConfigError, match="set EMBEDDING_API_KEY"):
+        space_of(httpx.Response(401))
     with pytest.raises(ConfigError, match="set EMBEDDING_SERVICE_URL"):
         space_of(httpx.Response(200, json={}))
 
