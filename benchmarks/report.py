@@ -1,0 +1,105 @@
+"""docs/performance.md and its plots, made from results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from benchmarks.plot import bars
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+PLOTS = "performance"
+
+Result = dict[str, Any]
+
+HEAD = """# Performance
+
+<!-- Written by `python -m benchmarks report` from benchmarks/results/*.json: change nothing by hand. -->
+
+Each table is one run. The contenders took turns, round by round, on the same texts, so that what disturbed the machine
+disturbed all of them. A number is the median of the rounds, with their range in brackets; a ratio was taken in each
+round before its median was. Absolute numbers hold for the machine that is named; ratios hold better. `make bench`
+measures anew.
+"""
+
+
+def newest(results: Sequence[Result], order: Sequence[str]) -> list[Result]:
+    """The latest whole result of each scenario."""
+    whole = sorted((result for result in results if not result["settings"]["quick"]), key=lambda result: result["at"])
+    latest = {result["scenario"]: result for result in whole}
+    return [latest[name] for name in order if name in latest]
+
+
+def write(results: Sequence[Result], out: Path) -> Iterator[Path]:
+    """Writes the page and the plots, and yields their paths."""
+    plots = out / PLOTS
+    plots.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        path = plots / f"{result['scenario']}.svg"
+        path.write_text(plot(result), encoding="utf-8")
+        yield path
+    page = out / "performance.md"
+    sections = [section(result) for result in results] or ["No result is committed yet.\n"]
+    page.write_text("\n".join([HEAD, *sections]), encoding="utf-8")
+    yield page
+
+
+def plot(result: Result) -> str:
+    name = result["figure"]
+    rows = {
+        contender: (figures[name]["median"], figures[name]["min"], figures[name]["max"])
+        for contender, figures in result["figures"].items()
+        if name in figures
+    }
+    return bars(result["title"], rows)
+
+
+def section(result: Result) -> str:
+    name = result["scenario"]
+    parts = [f"## {result['title']}", f"![{result['title']}]({PLOTS}/{name}.svg)", _table(result)]
+    parts += [f"Left out: {contender} ({reason})." for contender, reason in result["skipped"].items()]
+    return "\n\n".join([*parts, _origin(result)]) + "\n"
+
+
+def _table(result: Result) -> str:
+    figures = result["figures"]
+    names = list(dict.fromkeys(name for own in figures.values() for name in own))
+    baseline = next((ratio["to"] for ratio in result["ratios"].values()), None)
+    head = ["contender", *(name.replace("_", " ") for name in names), *([f"of {baseline}"] if baseline else [])]
+    rows = [
+        [contender, *(_cell(own.get(name)) for name in names)]
+        + ([_cell(result["ratios"].get(contender))] if baseline else [])
+        for contender, own in figures.items()
+    ]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(summary: Mapping[str, float] | None) -> str:
+    if summary is None:
+        return ""
+    if summary["min"] == summary["max"]:
+        return number(summary["median"])
+    return f"{number(summary['median'])} ({number(summary['min'])} to {number(summary['max'])})"
+
+
+def number(value: float) -> str:
+    """Three digits, more where they are what counts: near one."""
+    if 0.99 <= value < 1:  # noqa: PLR2004
+        return f"{value:.6f}".rstrip("0")
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
+
+
+def _origin(result: Result) -> str:
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    flags = ", ".join(cast("list[str]", machine["flags"]))
+    own = "".join(f" {name}={value}" for name, value in result["set"].items())
+    return (
+        f"{machine['cpu']}, {machine['cpus_of_affinity_and_cgroup']} CPUs ({flags}), {machine['memory_gib']} GiB; "
+        f"{machine['busy']:.0%} busy with other things before the run. {versions}. "
+        f"`{own.strip()} {result['command']}` at {result['commit']}, {result['at'][:10]}, "
+        f"{result['settings']['rounds']} rounds.".replace("` ", "`", 1)
+    )
