@@ -32,6 +32,7 @@ def measure(scenario: Scenario, plan: Plan, say: Callable[[str], None]) -> dict[
         "figures": summaries(rounds),
         "ratios": ratios(rounds, scenario.FIGURE, scenario.BASELINE),
         "skipped": skipped,
+        "peers": {contender.name: dict(contender.versions) for contender in contenders if contender.versions},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks.texts import prose
@@ -23,8 +23,11 @@ Measure = Callable[[int], Figures]
 
 @dataclass(frozen=True)
 class Contender:
+    """`versions` are those of what runs outside this environment."""
+
     name: str
     measure: Measure
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def number(value: float) -> str:
 
 def _origin(result: Result) -> str:
     machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    known = result["versions"] | {name: version for own in result["peers"].values() for name, version in own.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in known.items())
     flags = ", ".join(cast("list[str]", machine["flags"]))
     own = "".join(f" {name}={value}" for name, value in result["set"].items())
     return (
