@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -99,6 +100,8 @@ def report(
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app(prog_name="python -m benchmarks")
     except EmbedstreamError as exc:
