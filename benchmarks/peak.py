@@ -13,7 +13,11 @@ from embedstream.service.runtime import op, openvino
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import numpy.typing as npt
+
     from embedstream.service.model import Model
+
+    Matrix = npt.NDArray[np.float32]
 
 SIDE = 1536
 REPEATS = 20
@@ -25,7 +29,7 @@ def peak_gflops() -> float:
     return max(_best(lambda: np.matmul(left, right)), _best(_openvino(left, right)))
 
 
-def _openvino(left: np.ndarray, right: np.ndarray) -> Callable[[], object]:
+def _openvino(left: Matrix, right: Matrix) -> Callable[[], object]:
     parameter = op.parameter([SIDE, SIDE], np.float32)
     graph = openvino.Model([op.matmul(parameter, op.constant(right), False, False)], [parameter])
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False}

@@ -13,7 +13,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -37,5 +37,5 @@ def serve(embed: Callable[[Sequence[str]], object], *packages: str) -> None:
         _say(answers, {"seconds": seconds})
 
 
-def _say(answers: object, fact: dict[str, object]) -> None:
-    print(json.dumps(fact), file=answers, flush=True)  # type: ignore[call-overload]
+def _say(answers: TextIO, fact: dict[str, object]) -> None:
+    print(json.dumps(fact), file=answers, flush=True)

@@ -109,4 +109,5 @@ class _Run:
 def unit(vectors: Vectors) -> npt.NDArray[np.float64]:
     """Rows of length one, in float64, so that a cosine is exact to its last digits."""
     rows = vectors.astype(np.float64)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows

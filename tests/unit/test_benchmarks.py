@@ -9,10 +9,13 @@ from typer.testing import CliRunner
 
 from benchmarks import compare, report
 from benchmarks.__main__ import SCENARIOS, app
+from benchmarks.load import Shape, percentiles
 from benchmarks.machine import circumstances
 from benchmarks.measure import measure, ratios, summary
+from benchmarks.peak import gflop
 from benchmarks.plan import WARM_UP, Contender, Plan, Skipped
 from benchmarks.plot import bars
+from benchmarks.scenarios.replay import Seen, rate
 from benchmarks.texts import fingerprint, prose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +43,7 @@ def result(rates, name="engine", quick=False, at="2026-01-01T00:00:00+00:00"):
     return {"scenario": name, "command": "c", "set": {}, "versions": {"python": "3.11"}, **own, **facts, **measured}
 
 
+@pytest.mark.timeout(180)  # it parses the whole standard library
 def test_texts_repeat_by_seed_and_are_distinct():
     texts = prose(500, "1/0")
     assert texts == prose(500, "1/0") != prose(500, "1/1")
@@ -47,6 +51,7 @@ def test_texts_repeat_by_seed_and_are_distinct():
     assert fingerprint(texts) != fingerprint(texts[1:])
 
 
+@pytest.mark.timeout(180)
 def test_texts_have_the_lengths_of_prose():
     words = sorted(len(text.split()) for text in prose(2000, "1/0"))
     assert words[200] < 10
@@ -111,6 +116,22 @@ def test_a_plot_is_well_formed_and_names_each_contender():
     assert "a <title>" in texts
     assert "x & y" in texts
     assert bars("empty", {})
+
+
+def test_a_replay_is_timed_between_its_first_and_last_checkpoint():
+    assert rate([Seen(0, 0), Seen(10, 100), Seen(11, 300), Seen(12, 500)]) == 200
+    assert rate([Seen(0, 0), Seen(10, 500)]) == 50
+
+
+def test_products_of_a_model():
+    model = SimpleNamespace(dimension=4, layers=2)
+    assert gflop(model, 16, [1]) == pytest.approx(2 * (2 * (4 * 16 + 2 * 64) + 16) / 1e9)
+    assert gflop(model, 16, [1, 1]) == 2 * gflop(model, 16, [1])
+
+
+def test_latencies_are_told_in_milliseconds():
+    assert percentiles([0.1, 0.2, 0.3], (50,)) == {"p50_ms": pytest.approx(200)}
+    assert str(Shape(64, 4)) == "64x4"
 
 
 def test_the_command_compares_files(tmp_path):
