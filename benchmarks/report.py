@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 PLOTS = "performance"
 
+DIGITS = {"cosine_min": 6, "cosine_mean": 6}
+"""Of figures near one, where three digits say nothing."""
+
 Result = dict[str, Any]
 
 HEAD = """# Performance
@@ -69,7 +72,7 @@ def _table(result: Result) -> str:
     baseline = next((ratio["to"] for ratio in result["ratios"].values()), None)
     head = ["contender", *(name.replace("_", " ") for name in names), *([f"of {baseline}"] if baseline else [])]
     rows = [
-        [contender, *(_cell(own.get(name)) for name in names)]
+        [contender, *(_cell(own.get(name), DIGITS.get(name, 3)) for name in names)]
         + ([_cell(result["ratios"].get(contender))] if baseline else [])
         for contender, own in figures.items()
     ]
@@ -77,19 +80,16 @@ def _table(result: Result) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(summary: Mapping[str, float] | None) -> str:
+def _cell(summary: Mapping[str, float] | None, digits: int = 3) -> str:
     if summary is None:
         return ""
-    if summary["min"] == summary["max"]:
-        return number(summary["median"])
-    return f"{number(summary['median'])} ({number(summary['min'])} to {number(summary['max'])})"
+    median, low, high = (number(summary[name], digits) for name in ("median", "min", "max"))
+    return median if low == high else f"{median} ({low} to {high})"
 
 
-def number(value: float) -> str:
-    """Three digits, more where they are what counts: near one."""
-    if 0.99 <= value < 1:  # noqa: PLR2004
-        return f"{value:.6f}".rstrip("0")
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
+def number(value: float, digits: int) -> str:
+    """So many significant digits, but at least all before the point."""
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def _origin(result: Result) -> str:

@@ -1,5 +1,6 @@
 """Writes the model's transformer as ONNX: `onnx_export.py <model directory> <target directory>`."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -42,6 +43,11 @@ torch.onnx.export(
 )
 for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
     shutil.copy(source / name, target)
+
+# fastembed would cut texts where the tokenizer says, at 512 tokens, and not where the model's own configuration does.
+configuration = json.loads((target / "tokenizer_config.json").read_text())
+configuration["model_max_length"] = json.loads((source / "sentence_bert_config.json").read_text())["max_seq_length"]
+(target / "tokenizer_config.json").write_text(json.dumps(configuration))
 
 shorter = [ids[:, :12], mask[:, :12], torch.zeros(2, 12, dtype=torch.int64)]
 with torch.no_grad():

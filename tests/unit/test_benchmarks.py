@@ -111,6 +111,11 @@ def test_report_writes_page_and_plots(tmp_path):
     assert "Left out: left (no wheel)." in page
 
 
+def test_numbers_have_the_digits_that_count():
+    assert [report.number(value, 3) for value in (0.12345, 12.345, 1234.5)] == ["0.123", "12.3", "1,234"]
+    assert [report.number(value, 6) for value in (0.9999512, 0.99999999)] == ["0.999951", "1"]
+
+
 def test_a_plot_is_well_formed_and_names_each_contender():
     texts = [element.text for element in ET.fromstring(bars("a <title>", {"x & y": (1, 0.5, 2)})).iter()]
     assert "a <title>" in texts
