@@ -67,8 +67,20 @@ check: setup ## lint, format check, types, import rules
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: setup ## measure the pipeline against its engine
-	$(BIN)/python -m benchmarks
+bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--quick"; about an hour)
+	$(BIN)/python -m benchmarks run $(SCENARIO) $(BENCH)
+
+.PHONY: bench-peers
+bench-peers: .venv-peers/installed ## install what the engine and the service are measured against (6 GB: torch)
+
+FIND_MODEL := from embedstream.service.model import find_model; \
+	print(find_model("sentence-transformers/all-MiniLM-L6-v2").directory)
+
+.venv-peers/installed: setup benchmarks/peers/requirements.txt benchmarks/peers/onnx_export.py
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	.venv-peers/bin/python benchmarks/peers/onnx_export.py "$$($(BIN)/python -c '$(FIND_MODEL)')" .venv-peers/model-onnx
+	touch $@
 
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 \
 	--override requirements/overrides.txt --no-header --no-annotate

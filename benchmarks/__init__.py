@@ -1,1 +1,1 @@
-"""Measurements, as ratios within one run."""
+"""Measurements, as ratios within one run: contenders take turns on the same texts."""

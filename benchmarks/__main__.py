@@ -1,61 +1,108 @@
-"""`python -m benchmarks`: measure on the embedded stack, print, and write one JSON result."""
+"""`python -m benchmarks`: run scenarios, compare results, and write docs/performance.md from them."""
 
 from __future__ import annotations
 
+import importlib
 import json
-import platform
-import subprocess
+import shutil
+import signal
 import sys
-from datetime import UTC, datetime
-from importlib.metadata import version
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from benchmarks import pipeline
-from embedstream.local.stack import ensure_up
+from benchmarks import compare as comparing
+from benchmarks import report as reporting
+from benchmarks.machine import circumstances
+from benchmarks.measure import measure
+from benchmarks.plan import Plan, Scenario
+from benchmarks.texts import fingerprint
+from embedstream.errors import EmbedstreamError
 
-PACKAGES = ("apache-flink", "confluent-kafka", "openvino", "psycopg", "tokenizers")
+SCENARIOS = ("engine", "service", "pipeline", "latency", "growth", "replay")
+RESULTS = Path(__file__).parent / "results"
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def main(
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 3,
-    texts: Annotated[int, typer.Option(help="Texts in each round.")] = 1000,
-    directory: Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")] = Path(".embedstream"),
-    output: Annotated[Path | None, typer.Option(help="Where the result is written.")] = None,
+@app.command()
+def run(
+    scenarios: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(SCENARIOS)}; none: all.")] = None,
+    out: Annotated[Path, typer.Option(help="Directory of the results, one JSON file for each run.")] = RESULTS,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count, after one that does not.")] = 5,
+    seed: Annotated[int, typer.Option(help="Chooses the texts.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Few texts: to see whether it works.")] = False,
 ) -> None:
-    """Measure the pipeline against its engine."""
-    result = {"figures": pipeline.measure(ensure_up(directory), rounds, texts), **_circumstances()}
-    text = json.dumps(result, indent=2)
-    print(text)
-    if output:
-        output.write_text(text + "\n", encoding="utf-8")
+    """Measure, print, and write one JSON file for each scenario.
+
+    Example: python -m benchmarks run pipeline --rounds 5
+    """
+    if unknown := set(scenarios or ()) - set(SCENARIOS):
+        raise typer.BadParameter(f"no such scenario: {', '.join(sorted(unknown))}")
+    for name in scenarios or SCENARIOS:
+        result = run_one(name, rounds, seed, quick=quick)
+        out.mkdir(parents=True, exist_ok=True)
+        moment = result["at"].replace("-", "").replace(":", "").partition("+")[0]
+        path = out / f"{name}-{moment}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(f"wrote {path}")
 
 
-def _circumstances() -> dict[str, Any]:
+def run_one(name: str, rounds: int, seed: int, *, quick: bool) -> dict[str, Any]:
+    """The whole result of a scenario."""
+    scenario = cast("Scenario", importlib.import_module(f"benchmarks.scenarios.{name}"))
+    facts = circumstances()
+    directory = Path(tempfile.mkdtemp(prefix=f"benchmark-{name}-"))
+    with ExitStack() as closing:
+        plan = Plan(rounds, seed, quick, directory, closing)
+        measured = measure(scenario, plan, lambda line: print(line, flush=True))
+    shutil.rmtree(directory, ignore_errors=True)
     return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
-        "commit": subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "machine": _machine(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "scenario": name,
+        "title": scenario.TITLE,
+        "figure": scenario.FIGURE,
+        **facts,
+        "settings": {"rounds": rounds, "seed": seed, "quick": quick},
+        "texts": fingerprint(plan.texts(0, 100)),
+        **measured,
     }
 
 
-def _machine() -> dict[str, Any]:
-    facts = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    lines = [line.split(":", 1) for line in facts.splitlines() if ":" in line]
-    known = {name.strip(): value.strip() for name, value in lines}
-    flags = [flag for flag in known.get("flags", "").split() if flag.startswith(("avx", "amx", "fma"))]
-    return {
-        "cpus": sum(name.strip() == "processor" for name, _ in lines),
-        "cpu": known.get("model name"),
-        "flags": flags,
-    }
+@app.command()
+def compare(before: Path, after: Path) -> None:
+    """Show what changed between two results of one scenario.
+
+    Example: python -m benchmarks compare before.json after.json
+    """
+    for line in comparing.rendered(_read(before), _read(after)):
+        print(line)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Option(help="Directory of the results.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="Directory of the page and its plots.")] = Path("docs"),
+) -> None:
+    """Write performance.md and its plots from the newest result of each scenario.
+
+    Example: python -m benchmarks report
+    """
+    newest = reporting.newest([_read(path) for path in sorted(results.glob("*.json"))], SCENARIOS)
+    for path in reporting.write(newest, out):
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    # As Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        app(prog_name="python -m benchmarks")
+    except EmbedstreamError as exc:
+        sys.exit(f"benchmarks: {exc}")

@@ -1,0 +1,1 @@
+"""Other ways to do the same, as their own documentation or a tutorial writes them."""

@@ -1,0 +1,106 @@
+"""docs/performance.md and its plots, made from results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from benchmarks.plot import bars
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+PLOTS = "performance"
+
+DIGITS = {"cosine_min": 6, "cosine_mean": 6}
+"""Of figures near one, where three digits say nothing."""
+
+Result = dict[str, Any]
+
+HEAD = """# Performance
+
+<!-- Written by `python -m benchmarks report` from benchmarks/results/*.json: change nothing by hand. -->
+
+Each table is one run. The contenders took turns, round by round, on the same texts, so that what disturbed the machine
+disturbed all of them. A number is the median of the rounds, with their range in brackets; a ratio was taken in each
+round before its median was. Absolute numbers hold for the machine that is named; ratios hold better. `make bench`
+measures anew.
+"""
+
+
+def newest(results: Sequence[Result], order: Sequence[str]) -> list[Result]:
+    """The latest whole result of each scenario."""
+    whole = sorted((result for result in results if not result["settings"]["quick"]), key=lambda result: result["at"])
+    latest = {result["scenario"]: result for result in whole}
+    return [latest[name] for name in order if name in latest]
+
+
+def write(results: Sequence[Result], out: Path) -> Iterator[Path]:
+    """Writes the page and the plots, and yields their paths."""
+    plots = out / PLOTS
+    plots.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        path = plots / f"{result['scenario']}.svg"
+        path.write_text(plot(result), encoding="utf-8")
+        yield path
+    page = out / "performance.md"
+    sections = [section(result) for result in results] or ["No result is committed yet.\n"]
+    page.write_text("\n".join([HEAD, *sections]), encoding="utf-8")
+    yield page
+
+
+def plot(result: Result) -> str:
+    name = result["figure"]
+    rows = {
+        contender: (figures[name]["median"], figures[name]["min"], figures[name]["max"])
+        for contender, figures in result["figures"].items()
+        if name in figures
+    }
+    return bars(result["title"], rows)
+
+
+def section(result: Result) -> str:
+    name = result["scenario"]
+    parts = [f"## {result['title']}", f"![{result['title']}]({PLOTS}/{name}.svg)", _table(result)]
+    parts += [f"Left out: {contender} ({reason})." for contender, reason in result["skipped"].items()]
+    return "\n\n".join([*parts, _origin(result)]) + "\n"
+
+
+def _table(result: Result) -> str:
+    figures = result["figures"]
+    names = list(dict.fromkeys(name for own in figures.values() for name in own))
+    baseline = next((ratio["to"] for ratio in result["ratios"].values()), None)
+    head = ["contender", *(name.replace("_", " ") for name in names), *([f"of {baseline}"] if baseline else [])]
+    rows = [
+        [contender, *(_cell(own.get(name), DIGITS.get(name, 3)) for name in names)]
+        + ([_cell(result["ratios"].get(contender))] if baseline else [])
+        for contender, own in figures.items()
+    ]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(summary: Mapping[str, float] | None, digits: int = 3) -> str:
+    if summary is None:
+        return ""
+    median, low, high = (number(summary[name], digits) for name in ("median", "min", "max"))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def number(value: float, digits: int) -> str:
+    """So many significant digits, but at least all before the point."""
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def _origin(result: Result) -> str:
+    machine = result["machine"]
+    known = result["versions"] | {name: version for own in result["peers"].values() for name, version in own.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in known.items())
+    flags = ", ".join(cast("list[str]", machine["flags"]))
+    own = "".join(f" {name}={value}" for name, value in result["set"].items())
+    return (
+        f"{machine['cpu']}, {machine['cpus_of_affinity_and_cgroup']} CPUs ({flags}), {machine['memory_gib']} GiB; "
+        f"{machine['busy']:.0%} busy with other things before the run. {versions}. "
+        f"`{own.strip()} {result['command']}` at {result['commit']}, {result['at'][:10]}, "
+        f"{result['settings']['rounds']} rounds.".replace("` ", "`", 1)
+    )

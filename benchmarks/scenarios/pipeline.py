@@ -1,0 +1,45 @@
+"""From the topic to committed rows, as a share of the raw engine; with a stub for the model as the ceiling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.delivery import messages, seconds_to_table
+from benchmarks.peers.naive_flink import running_naive_job
+from benchmarks.plan import Contender, Figures, Plan, Skipped
+from benchmarks.raw import ENGINE, RawEngine
+from benchmarks.stack import running_service, running_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embedstream.settings import Settings
+
+TITLE = "Pipeline: messages a second from topic to committed rows"
+FIGURE = "texts_per_second"
+BASELINE = ENGINE
+CEILING = "stub_texts_per_second"
+"""A figure of its own: the engine is no measure for what runs without it."""
+
+
+def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
+    start = plan.closing.enter_context
+    texts, ceiling_texts = plan.size(2000, 200), plan.size(60_000, 4000)
+    stack = start(running_stack(plan.directory, jobs=3))
+    stub = start(running_service(plan.directory, "fake:384"))
+    real = start(stack.running_job(stack.named("real")))
+    ceiling = start(stack.running_job(stack.named("stub", embedding_service_url=stub)))
+    naive = start(running_naive_job(stack, stack.named("naive")))
+    engine = RawEngine()
+    yield Contender(ENGINE, lambda number: {FIGURE: engine.texts_per_second(plan.texts(number, texts))})
+    yield Contender("embedstream", lambda number: _rate(real, plan.texts(number, texts)))
+    yield Contender("naive Flink job", lambda number: _rate(naive, plan.texts(number, texts // 4)))
+    yield Contender("embedstream, stub model", lambda number: _ceiling(ceiling, plan.texts(number, ceiling_texts)))
+
+
+def _rate(settings: Settings, texts: list[str]) -> Figures:
+    return {FIGURE: len(texts) / seconds_to_table(settings, messages(texts))}
+
+
+def _ceiling(settings: Settings, texts: list[str]) -> Figures:
+    return {CEILING: _rate(settings, texts)[FIGURE]}

@@ -1,0 +1,100 @@
+"""A whole topic again under a new group: every text is known, so that no embedding call is made."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.delivery import messages, seconds_to_table
+from benchmarks.plan import WARM_UP, Contender, Figures, Plan
+from benchmarks.stack import Stack, running_service, running_stack
+from embedstream import flink, kafka
+from embedstream.errors import EmbedstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embedstream.settings import Settings
+
+TITLE = "Replay: messages a second of a topic whose texts are all known"
+FIGURE = "texts_per_second"
+BASELINE = "first time, stub model"
+
+REPLAY = "again"
+CHECKPOINT_MS = 500
+PATIENCE = 600.0
+
+
+class Seen(NamedTuple):
+    """How many messages were committed, at which moment."""
+
+    moment: float
+    messages: int
+
+
+def contenders(plan: Plan) -> Iterator[Contender]:
+    start = plan.closing.enter_context
+    stack = start(running_stack(plan.directory, jobs=2))
+    stub = start(running_service(plan.directory, "fake:384"))
+    changes = {"embedding_service_url": stub, "flink_checkpoint_interval_ms": CHECKPOINT_MS}
+    first = start(stack.running_job(stack.named("first", **changes)))
+    texts = plan.size(100_000, 6000)
+
+    def send(number: int) -> Figures:
+        share = plan.texts(number, texts // (plan.rounds - WARM_UP))
+        return {FIGURE: len(share) / seconds_to_table(first, messages(share))}
+
+    def again(number: int) -> Figures:
+        name = f"again-{number - WARM_UP}"
+        job = first.model_copy(update={"kafka_group_id": name, "flink_job_name": name})
+        return _replay(stack, job)
+
+    yield Contender(BASELINE, send)
+    yield Contender(REPLAY, again)
+
+
+def _replay(stack: Stack, job: Settings) -> Figures:
+    with stack.running_job(job):
+        seen = list(_watch(job))
+        embedded = _embedded(job, seen[-1].messages)
+    return {FIGURE: rate(seen), "messages": seen[-1].messages, "embedded_texts": embedded}
+
+
+def _watch(job: Settings) -> Iterator[Seen]:
+    """Each step of the group's committed offsets, until there is no lag."""
+    deadline = time.monotonic() + PATIENCE
+    last = -1
+    while time.monotonic() < deadline:
+        positions = kafka.positions(job)
+        done = sum(position.next - position.first for position in positions)
+        if done != last:
+            last = done
+            yield Seen(time.monotonic(), done)
+        if all(position.lag == 0 for position in positions):
+            return
+        time.sleep(0.05)
+    raise EmbedstreamError(f"group {job.kafka_group_id} is not done after {PATIENCE:.0f} s")
+
+
+def rate(seen: list[Seen]) -> float:
+    """Between the first checkpoint and the last, so that the job's start does not count.
+
+    Where all was done by the first one, it is a lower bound.
+    """
+    moving = [step for step in seen if step.messages]
+    start = moving[0] if len(moving) > 1 else seen[0]
+    return (seen[-1].messages - start.messages * (len(moving) > 1)) / (seen[-1].moment - start.moment)
+
+
+def _embedded(job: Settings, total: int) -> float:
+    """The job's own count of texts that it asked the service for, once it has told of every message."""
+    cluster = flink.Cluster(job)
+    running = cluster.job(job.flink_job_name)
+    deadline = time.monotonic() + 60
+    while running and time.monotonic() < deadline:
+        found = cluster.metrics(running, {"unchanged", "superseded", "stored", "embedded_texts"})
+        told = sum(metric.sum for name, metric in found.items() if name != "embedded_texts")
+        if told >= total:
+            return found["embedded_texts"].sum
+        time.sleep(1)
+    raise EmbedstreamError(f"job {job.flink_job_name} has not told of its {total} messages within a minute")
