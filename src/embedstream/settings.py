@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     embedding_service_timeout: float = Field(
         60.0, gt=0, description="seconds to wait for one answer of the embedding service"
     )
-    embedding_batch_texts: int = Field(32, ge=1, le=512, description="texts in one request to the embedding service")
+    embedding_batch_texts: int = Field(128, ge=1, le=512, description="texts in one request to the embedding service")
     embedding_requests_in_flight: int = Field(
         4, ge=1, le=64, description="requests that one job slot keeps under way at the embedding service"
     )
