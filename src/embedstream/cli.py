@@ -15,6 +15,7 @@ import embedstream
 from embedstream.dead_letters.commands import app as dead_letters_app
 from embedstream.display import as_json, first_line, progress, table
 from embedstream.errors import EmbedstreamError
+from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
 from embedstream.settings import load_settings
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(local_app, name="local")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(index_app, name="index")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
