@@ -130,17 +130,22 @@ def send(
 @app.command()
 def search(
     words: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    *,
     count: Annotated[int, typer.Option("-k", "--count", min=1, help="Rows to print.")] = 10,
     where: Annotated[list[str] | None, typer.Option(help="Metadata filter: key=value or a JSON object.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at every row, even where there is an index.")] = False,
+    ef_search: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="More find what the index misses, and take longer.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Find the rows that are nearest in meaning.
 
     Example: embedstream search "parse a date from a string" -k 5 --where kind=function
     """
-    from embedstream.search import parse_where, search
+    from embedstream.search import Wishes, parse_where, search
 
-    hits = search(load_settings(), words, count, parse_where(where or ()))
+    hits = search(load_settings(), words, Wishes(count, parse_where(where or ()), exact, ef_search))
     if json:
         print(as_json([hit._asdict() for hit in hits]))
     else:
