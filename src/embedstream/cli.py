@@ -15,6 +15,7 @@ import embedstream
 from embedstream.dead_letters.commands import app as dead_letters_app
 from embedstream.display import as_json, first_line, progress, table
 from embedstream.errors import EmbedstreamError
+from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
 from embedstream.settings import load_settings
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(local_app, name="local")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(index_app, name="index")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
@@ -128,17 +130,22 @@ def send(
 @app.command()
 def search(
     words: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    *,
     count: Annotated[int, typer.Option("-k", "--count", min=1, help="Rows to print.")] = 10,
     where: Annotated[list[str] | None, typer.Option(help="Metadata filter: key=value or a JSON object.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at every row, even where there is an index.")] = False,
+    ef_search: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="More find what the index misses, and take longer.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Find the rows that are nearest in meaning.
 
     Example: embedstream search "parse a date from a string" -k 5 --where kind=function
     """
-    from embedstream.search import parse_where, search
+    from embedstream.search import Wishes, parse_where, search
 
-    hits = search(load_settings(), words, count, parse_where(where or ()))
+    hits = search(load_settings(), words, Wishes(count, parse_where(where or ()), exact, ef_search))
     if json:
         print(as_json([hit._asdict() for hit in hits]))
     else:

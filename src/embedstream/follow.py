@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from embedstream import flink
 from embedstream.errors import EmbedstreamError
+from embedstream.index import tend
 from embedstream.submit import submit
 
 if TYPE_CHECKING:
@@ -90,16 +91,20 @@ class Keeper:
 def follow(
     settings: Settings, say: Callable[[str], None], ready: Path | None = None, logs: Callable[[], None] = lambda: None
 ) -> None:
-    """Keep the job submitted until SIGTERM or SIGINT, and stop it then; `logs` is called now and then meanwhile."""
+    """Keep the job submitted, and its index tended, until SIGTERM or SIGINT, and stop it then.
+
+    `logs` is called now and then meanwhile.
+    """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     keeper = Keeper(settings, say, ready)
     threading.Thread(target=_repeat, args=(logs, stopping), name="logs", daemon=True).start()
-    while not stopping.is_set():
-        keeper.look()
-        stopping.wait(POLL_SECONDS)
-    keeper.stop()
+    with tend.in_background(settings, say, stopping):
+        while not stopping.is_set():
+            keeper.look()
+            stopping.wait(POLL_SECONDS)
+        keeper.stop()
     logs()
 
 

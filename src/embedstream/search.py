@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from psycopg.sql import SQL
 
 from embedstream import embedding, store
 from embedstream.errors import ConfigError, Rejected
@@ -13,6 +12,9 @@ from embedstream.errors import ConfigError, Rejected
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+
+    import numpy as np
+    import psycopg
 
     from embedstream.settings import Settings
 
@@ -28,23 +30,50 @@ class Hit(NamedTuple):
     metadata: dict[str, Any]
 
 
-def search(settings: Settings, words: str, count: int = 10, where: dict[str, Any] | None = None) -> list[Hit]:
-    """The `count` nearest rows, best first, of those whose metadata contain `where` (jsonb's @>).
+@dataclass(frozen=True)
+class Wishes:
+    """How to look: `where` is contained in the rows' metadata (jsonb's @>), `exact` does without the index, and
+    `ef_search` (1 to 1000) is how many candidates pgvector keeps while it walks the index (not set: the server's).
+    """
+
+    count: int = 10
+    where: dict[str, Any] | None = None
+    exact: bool = False
+    ef_search: int | None = None
+
+
+def search(settings: Settings, words: str, wishes: Wishes = Wishes()) -> list[Hit]:
+    """The nearest rows, best first.
 
     Raises ConfigError where the service embeds with another model than the table's.
     """
     with store.database(settings) as connection:
         space = store.pinned_space(connection, settings)
-        vector = embedding.embed_one(settings, space, words)
-        if isinstance(vector, Rejected):
-            raise ConfigError(f"the search words cannot be embedded: {vector.reason}")
-        statement = SQL(
-            "SELECT 1 - (embedding <=> %(vector)s::real[]::vector), id, text, source, message_timestamp, metadata"
-            " FROM {vectors} WHERE metadata @> %(where)s::jsonb ORDER BY embedding <=> %(vector)s::real[]::vector"
-            " LIMIT %(count)s"
-        ).format(vectors=store.Names.of(settings.pgvector_table).vectors)
-        facts = {"vector": vector.vector.tolist(), "where": json.dumps(where or {}), "count": count}
-        return [Hit(*row) for row in connection.execute(statement, facts)]
+        found = embedding.embed_one(settings, space, words)
+        if isinstance(found, Rejected):
+            raise ConfigError(f"the search words cannot be embedded: {found.reason}")
+        return nearest(connection, settings, found.vector, wishes)
+
+
+def nearest(
+    connection: psycopg.Connection[Any], settings: Settings, vector: np.ndarray[Any, Any], wishes: Wishes
+) -> list[Hit]:
+    """The rows nearest to a vector of shape (dimension,).
+
+    Where the index has fewer rows than were asked for, since few pass the filter, all rows are looked at.
+    """
+    _, type_ = store.vector_type(len(vector))
+    statements = store.statements(settings.pgvector_table, "search.sql", vector=type_)
+    statement = statements["nearest_where" if wishes.where else "nearest"]
+    facts = {**vars(wishes), "vector": vector.tolist(), "where": json.dumps(wishes.where)}
+    with connection.transaction():
+        if not wishes.exact:
+            connection.execute(statements["tune"], facts)
+            hits = [Hit(*row) for row in connection.execute(statement, facts)]
+        if wishes.exact or len(hits) < wishes.count:
+            connection.execute(statements["exact"])
+            hits = [Hit(*row) for row in connection.execute(statement, facts)]
+    return sorted(hits, key=lambda hit: -hit.similarity)
 
 
 def parse_where(conditions: Iterable[str]) -> dict[str, Any]:

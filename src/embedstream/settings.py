@@ -86,6 +86,17 @@ class Settings(BaseSettings):
         "prefer", description="libpq's sslmode"
     )
 
+    index: Literal["auto", "off"] = Field(
+        "auto", description="whether the vector index is built once the backlog is gone, or only by hand"
+    )
+    index_min_rows: int = Field(
+        50_000, ge=1, description="fewest rows with which the index is built by itself; below it exact search is fast"
+    )
+    index_memory_mb: int = Field(
+        512, ge=1, description="most memory for building the index, in MiB; a graph that needs more is built slowly"
+    )
+    index_workers: int = Field(2, ge=0, le=64, description="parallel workers that help PostgreSQL to build the index")
+
     flink_home: Path | None = Field(None, description="Flink distribution (not set: the one inside PyFlink)")
     flink_rest_url: str = Field("http://localhost:8081", description="REST address of the Flink JobManager")
     flink_parallelism: int = Field(2, ge=1, le=1024, description="parallel slots of the job")

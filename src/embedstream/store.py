@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from psycopg.abc import Buffer
+    from psycopg.sql import Composable
 
     from embedstream.settings import Settings
 
@@ -30,7 +31,8 @@ _INCOMING_TYPES = (
     "text", "timestamptz", "text", "int4", "int8", "text", "bytea",
     "text", "float4[]", "text", "timestamptz", "text", "int4", "bool",
 )  # fmt: skip
-_LARGEST_DIMENSION = 4000
+# The largest dimensions that pgvector's HNSW takes, and the type that it takes them in.
+_TYPES = {2000: "vector", 4000: "halfvec"}
 # PostgreSQL cuts names at 63 bytes; the longest suffix of ours is `_dimension`.
 _LONGEST_NAME = 53
 _DATA_ERRORS = (
@@ -167,8 +169,7 @@ def prepare(settings: Settings, space: Space) -> None:
 
     Raises ConfigError where the table is pinned to another space, or is not one of ours.
     """
-    if space.dimension > _LARGEST_DIMENSION:
-        raise ConfigError(f"{space} has more than the {_LARGEST_DIMENSION} dimensions that pgvector can index")
+    vector_type(space.dimension)
     if settings.pgvector_dimension not in (None, space.dimension):
         raise ConfigError(f"PGVECTOR_DIMENSION={settings.pgvector_dimension}, but the service embeds with {space}")
     with database(settings) as connection, connection.transaction():
@@ -225,19 +226,31 @@ def _check_space(pinned: Space | None, offered: Space, settings: Settings) -> No
         )
 
 
+def vector_type(dimension: int) -> tuple[str, Composed]:
+    """The type of the view's column and of the index: its name, and with the dimension, as it stands in SQL.
+
+    Raises ConfigError for more dimensions than pgvector can index.
+    """
+    for largest, name in _TYPES.items():
+        if dimension <= largest:
+            return name, SQL("{}({})").format(Identifier(name), Literal(dimension))
+    raise ConfigError(f"{dimension} are more than the {max(_TYPES)} dimensions that pgvector can index")
+
+
 def _schema(table: str, dimension: int) -> Composed:
     names = Names.of(table)
     check = Identifier(f"{table.rpartition('.')[2]}_dimension")
     text = resources.files("embedstream.sql").joinpath("schema.sql").read_text(encoding="utf-8")
-    return SQL(text).format(**names._asdict(), dimension=Literal(dimension), dimension_check=check)
+    _, type_ = vector_type(dimension)
+    return SQL(text).format(**names._asdict(), dimension=Literal(dimension), dimension_check=check, vector=type_)
 
 
-def statements(table: str, file: str = "statements.sql") -> dict[str, Composed]:
-    """The statements of a file in sql/ by name, filled in for `table`."""
+def statements(table: str, file: str = "statements.sql", **others: Composable) -> dict[str, Composed]:
+    """The statements of a file in sql/ by name, filled in for `table` and with `others`."""
     text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     names = Names.of(table)._asdict()
-    return {name: SQL(body).format(**names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: SQL(body).format(**names, **others) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _statement(change: Change) -> str:

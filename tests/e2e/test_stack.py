@@ -171,3 +171,17 @@ def records_read(stack):
     metrics = f"{url}/vertices/{vertex['id']}/subtasks/metrics?get={name}&agg=sum"
     wait(lambda: httpx.get(metrics).json(), 30, "the sources' metrics")
     return httpx.get(metrics).json()[0]["sum"]
+
+
+def test_the_index_is_built_by_itself_and_dropped_by_hand(stack):
+    stack.produce(Traffic(seed=15, ids=400, start_ms=int(time.time() * 1000)).records(800))
+    stack.wait_until_done()
+    assert stack.query("SELECT count(*) FROM text_message_embeddings")[0][0] >= 100
+    wait(lambda: status(stack)["index"]["state"] == "valid", 150, "the index")
+    assert "built the vector index text_message_embeddings_hnsw" in (stack.directory / "logs" / "stack.log").read_text()
+    stack.command("index", "drop")
+    time.sleep(20)
+    facts = json.loads(stack.command("index", "status", "--json").stdout)
+    assert (facts["state"], facts["dropped_at"] is not None) == ("none", True)
+    stack.command("index", "build")
+    assert_table_equals_topic(stack)

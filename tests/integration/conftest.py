@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from embedstream import store
 from embedstream.settings import load_settings
+from support.index import fill, space
 from support.kafka import kafka_broker
 from support.postgres import postgres_server
 from support.service import running_service
@@ -31,3 +33,11 @@ def kafka(tmp_path_factory):
 def service_url(tmp_path_factory):
     with running_service(tmp_path_factory.mktemp("service")) as service:
         yield service.url
+
+
+@pytest.fixture
+def filled(database):
+    """Settings that lead to a table of 2,000 rows."""
+    store.prepare(database, space(8))
+    fill(database, 2000)
+    return database

@@ -120,6 +120,18 @@ def test_a_service_that_does_not_fit(prepared):
     assert wrong(states(prepared)) == {"database.space"}
 
 
+def test_an_index_that_is_invalid(prepared):
+    assert states(prepared)["database.index"].fact == "none"
+    with store.connect(prepared) as connection:
+        connection.execute(
+            "CREATE INDEX mine ON text_message_embeddings USING hnsw ((embedding::vector(384)) vector_cosine_ops)"
+        )
+        assert "mine is valid" in states(prepared)["database.index"].fact
+        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass")
+    found = states(prepared)["database.index"]
+    assert (found.state, found.remedy) == ("warn", "embedstream index build")
+
+
 def test_a_foreign_table(world):
     with store.connect(world) as connection:
         connection.execute("CREATE TABLE text_message_embeddings (id int)")

@@ -51,7 +51,7 @@ def test_topic_and_table(settings):
     assert (status.messages, status.lag, status.dead_letters) == (5, 5, 0)
     assert status.partitions == [Partition(0, 0, 3, 3), Partition(1, 0, 2, 2)]
     assert status.oldest_unread_seconds == pytest.approx(3600, abs=60)
-    assert (status.rows, status.deleted) == (9, 1)
+    assert (status.rows, status.deleted, status.index.state) == (9, 1, "none")
     deadline = time.monotonic() + 20  # the server publishes its statistics now and then
     rates = [status.rate]
     while not any(rates) and time.monotonic() < deadline:

@@ -50,12 +50,12 @@ class Watched:
         self.records = ()
         self.history = []
 
-    def run(self, *parts, when_ready=lambda: None):
+    def run(self, *parts, when_ready=lambda: None, **options):
         def changed(records):
             self.records = records
             self.history.append({record.name: record.state for record in records})
 
-        Supervisor(parts, lambda name, message: self.said.append((name, message)), changed).run(when_ready)
+        Supervisor(parts, lambda name, message: self.said.append((name, message)), changed).run(when_ready, **options)
 
     def about(self, name):
         return [message for who, message in self.said if who == name]
@@ -88,6 +88,17 @@ def test_parts_start_after_what_they_need_and_stop_in_reverse(tmp_path, watched,
     assert {"first": "starting", "second": "starting"} not in watched.history
     assert [name for name, message in watched.said if message == "stopped"] == ["second", "first"]
     assert children() == []
+
+
+def test_all_parts_still_run_before_the_stop(tmp_path, watched):
+    left = []
+    parts = Script(tmp_path, "first"), Script(tmp_path, "second")
+    watched.run(
+        *parts,
+        when_ready=stop,
+        before_stop=lambda: left.extend(record.process.is_alive() for record in watched.records),
+    )
+    assert left == [True, True]
 
 
 def test_a_follower_waits_for_the_start_alone(tmp_path, watched):

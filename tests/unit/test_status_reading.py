@@ -7,6 +7,7 @@ import pytest
 from embedstream import flink
 from embedstream.display import as_json, duration
 from embedstream.errors import ConfigError
+from embedstream.index.state import Index
 from embedstream.kafka import Position
 from embedstream.settings import load_settings
 from embedstream.status import parts, read
@@ -109,7 +110,7 @@ class World:
 
     def __init__(self, monkeypatch):
         self.queue = parts.Queue([Position(0, 0, 100, 60), Position(1, 5, 5, None)], 12.0, 3)
-        self.rows = parts.Rows(50, 2, 1000)
+        self.rows = parts.Rows(50, 2, 1000, Index("none"))
         self.work = parts.Work("RUNNING", 1.0, 0, {"stored": 60}, {"retries": 0}, {"p50": 80})
         self.service = "org/model"
         for name in ("queue", "rows", "work", "service"):
@@ -128,7 +129,7 @@ class World:
     def sleep(self, seconds):
         self.clock += seconds
         if isinstance(self.rows, parts.Rows):
-            self.rows = self.rows._replace(versions=self.rows.versions + 40)
+            self.rows = replace(self.rows, versions=self.rows.versions + 40)
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_rate_and_eta(world):
     ("name", "part", "unknown"),
     [
         ("queue", "kafka", ["lag", "messages", "partitions", "oldest_unread_seconds", "dead_letters", "eta_seconds"]),
-        ("rows", "database", ["rows", "deleted", "rate", "seconds", "eta_seconds"]),
+        ("rows", "database", ["rows", "deleted", "index", "rate", "seconds", "eta_seconds"]),
         ("work", "jobmanager", [
                 "job", "outcomes", "counts", "latency_ms", "since_checkpoint_seconds", "failed_checkpoints",
             ]),
@@ -185,12 +186,28 @@ def test_the_status_for_people(world):
         "  partition 0                  40 behind",
         "backlog                        40 beyond the last checkpoint, the oldest 12 s old, done in 2.0 s",
         "table text_message_embeddings  50 rows, 2 ids deleted, 20.0 rows/s over the last 2 s",
+        "index                          none",
         "outcomes                       60 stored",
         "work                           0 retries",
         "latency                        p50 80 ms",
         "dead letters                   3",
         "service                        org/model",
     ]
+
+
+@pytest.mark.parametrize(
+    ("index", "lag", "says"),
+    [
+        (Index("valid", "i", bytes=3 * 2**20), 10_000, "i is valid, 3 MiB"),
+        (Index("valid", "i", bytes=3 * 2**20), 10_001, "cheaper: embedstream index drop"),
+        (Index("building", phase="building index: loading tuples", percent=41.7), 0, "loading tuples, 42 %"),
+        (Index("building"), 0, "is being built: phase not known"),
+        (Index("invalid", "i"), 0, "i is invalid, its build ended early: embedstream index build"),
+    ],
+)
+def test_the_index_for_people(index, lag, says):
+    (line,) = [line for line in as_text(replace(WELL, index=index, lag=lag)).splitlines() if line.startswith("index")]
+    assert line.endswith(says)
 
 
 def test_a_waiting_job_says_for_what(world):

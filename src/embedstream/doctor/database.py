@@ -9,6 +9,7 @@ from psycopg import pq
 
 from embedstream import store
 from embedstream.doctor.check import Check, Verdict, fail, ok, warn
+from embedstream.index.state import Catalog, as_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,6 +163,17 @@ def _space(world: World) -> Verdict:
     return ok("the table holds vectors of the service's model and revision")
 
 
+def _index(world: World) -> Verdict:
+    if world.pinned is None:
+        return ok("no table yet, so no index")
+    index = Catalog(world.connection, world.settings).look()
+    if index.state == "invalid":
+        return warn(
+            f"{index.name} is invalid: no search uses it, and every write pays for it", "embedstream index build"
+        )
+    return ok(as_line(index))
+
+
 def _rows(world: World, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     return world.connection.execute(query.encode(), parameters).fetchall()
 
@@ -182,5 +194,6 @@ CHECKS = (
     Check("database.extension", _extension, _REACHABLE),
     Check("database.table", _table, _REACHABLE),
     Check("database.rights", _rights, _REACHABLE),
+    Check("database.index", _index, ("database.table",)),
     Check("database.space", _space, ("service.ready", "database.table")),
 )

@@ -6,15 +6,18 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.index import tend
 from embedstream.local import detached
 from embedstream.local.files import locked
 from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
@@ -45,6 +48,9 @@ CONTENTS = ("postgres", "kafka", "flink", "logs", "state.json", "lock")
 
 Say = Callable[[str, str], None]
 """Tells the user what happened to which part."""
+
+TENDED = ("postgres", "kafka", "job")
+"""The parts with which a stack has an index to look after."""
 
 LEFTOVER_SECONDS = 10.0
 STOP_SIGNALS = {Postgres.name: Postgres.stop_signal}
@@ -157,8 +163,15 @@ class Stack:
 
         supervisor = Supervisor(self._parts(ports, settings, cluster, names), say, changed)
         save_state(self.directory, state)
+        tending = ExitStack()
+
+        def ready() -> None:
+            say("stack", "ready")
+            if set(TENDED) <= set(names):
+                tending.enter_context(tend.in_background(settings, partial(say, "index"), threading.Event()))
+
         try:
-            supervisor.run(lambda: say("stack", "ready"))
+            supervisor.run(ready, tending.close)
         finally:
             save_state(self.directory, replace(state, supervisor=None, since=None))
 

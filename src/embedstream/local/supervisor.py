@@ -34,8 +34,8 @@ class Supervisor:
         self._on_change = changed
         self._stop_signal: signal.Signals | None = None
 
-    def run(self, when_ready: Callable[[], None]) -> None:
-        """Start all, then look after them until a signal says stop.
+    def run(self, when_ready: Callable[[], None], before_stop: Callable[[], None] = lambda: None) -> None:
+        """Start all, then look after them until a signal says stop; all that was ready still runs at `before_stop`.
 
         Raises GiveUp or ConfigError. Nothing runs any more when this returns, however it returns.
         """
@@ -43,7 +43,7 @@ class Supervisor:
             try:
                 self._supervise(when_ready)
             finally:
-                self._stop()
+                self._stop(before_stop)
 
     def _supervise(self, when_ready: Callable[[], None]) -> None:
         is_ready = False
@@ -61,10 +61,11 @@ class Supervisor:
         needed = all(others[name].state == "ready" for name in part.needs if name in others)
         return needed and all(others[name].was_started for name in part.follows if name in others)
 
-    def _stop(self) -> None:
+    def _stop(self, before_stop: Callable[[], None]) -> None:
         with ExitStack() as ends:  # the last one first, and every one even if another fails
             for runner in self._runners:
                 ends.callback(runner.end)
+            ends.callback(before_stop)
 
     def _record(self) -> None:
         self._on_change(tuple(runner.record for runner in self._runners))

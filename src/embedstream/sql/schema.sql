@@ -10,6 +10,8 @@ CREATE TABLE IF NOT EXISTS {space} (
     normalised boolean NOT NULL,
     max_tokens integer NOT NULL
 );
+-- When somebody dropped the index by hand; it is not built by itself then until a backlog has come.
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS index_dropped_at timestamptz;
 
 CREATE TABLE IF NOT EXISTS {table} (
     id text COLLATE "C" PRIMARY KEY,
@@ -39,6 +41,6 @@ CREATE TABLE IF NOT EXISTS {ledger} (
 
 CREATE OR REPLACE VIEW {vectors} AS
 SELECT
-    id, text, embedding::vector({dimension}) AS embedding, model_name, model_revision, source,
+    id, text, embedding::{vector} AS embedding, model_name, model_revision, source,
     message_timestamp, embedding_timestamp, metadata, token_count, truncated
 FROM {table};

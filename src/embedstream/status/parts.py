@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.sql import SQL
 
 from embedstream import embedding, flink, kafka, store
+from embedstream.index.state import Catalog
 
 if TYPE_CHECKING:
     import psycopg
 
+    from embedstream.index.state import Index
     from embedstream.kafka import Position
     from embedstream.settings import Settings
 
@@ -30,12 +33,14 @@ class Queue(NamedTuple):
     dead_letters: int
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """The table; `versions` counts what the ledger has taken so far."""
 
     rows: int
     deleted: int
     versions: int
+    index: Index
 
 
 class Work(NamedTuple):
@@ -60,13 +65,12 @@ def read_queue(settings: Settings) -> Queue:
 
 def read_rows(settings: Settings) -> Rows:
     with store.database(settings) as connection:
-        store.pinned_space(connection, settings)
-        names = store.Names.of(settings.pgvector_table)
+        names, index = store.Names.of(settings.pgvector_table), Catalog(connection, settings).look()
         statement = SQL(
             "SELECT (SELECT count(*) FROM {table}), (SELECT count(*) FROM {ledger} WHERE state = 'deleted')"
         ).format(table=names.table, ledger=names.ledger)
         rows, deleted = connection.execute(statement).fetchall()[0]
-        return Rows(rows, deleted, _versions(connection, names))
+        return Rows(rows, deleted, _versions(connection, names), index)
 
 
 def read_versions(settings: Settings) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from embedstream.index.state import Index
     from embedstream.kafka import Position
     from embedstream.settings import Settings
 
@@ -57,6 +58,7 @@ class Status:
     eta_seconds: float | None = None
     rows: int | None = None
     deleted: int | None = None
+    index: Index | None = None
     dead_letters: int | None = None
     rate: float | None = None
     seconds: float | None = None
@@ -125,7 +127,7 @@ class Observer:
         before, self._before = self._before, (time.monotonic(), rows.versions) if rows else None
         if rows is None:
             return status
-        status = replace(status, rows=rows.rows, deleted=rows.deleted)
+        status = replace(status, rows=rows.rows, deleted=rows.deleted, index=rows.index)
         if before is None:
             return status
         seconds = max(time.monotonic() - before[0], 1e-3)

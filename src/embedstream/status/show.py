@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedstream.display import duration
+from embedstream.index.state import as_line
 
 if TYPE_CHECKING:
     from embedstream.status.read import Status
 
 _UNKNOWN = "not known"
+# Below it, dropping the index and building it again saves nothing to speak of.
+_BULK = 10_000
 
 
 def as_text(status: Status) -> str:
@@ -22,6 +25,7 @@ def as_text(status: Status) -> str:
         *((f"  partition {part.partition}", f"{part.lag:,} behind") for part in status.partitions or () if part.lag),
         ("backlog", _backlog(status)),
         (f"table {status.table}", _table(status)),
+        ("index", _index(status)),
         ("outcomes", _counts(status.outcomes)),
         ("work", _counts(status.counts)),
         ("latency", _latency(status)),
@@ -60,6 +64,15 @@ def _table(status: Status) -> str:
         return _UNKNOWN
     rate = "" if status.rate is None else f", {status.rate:,.1f} rows/s over the last {status.seconds or 0:.0f} s"
     return f"{status.rows:,} rows, {status.deleted or 0:,} ids deleted{rate}"
+
+
+def _index(status: Status) -> str:
+    if status.index is None:
+        return _UNKNOWN
+    line = as_line(status.index)
+    if status.index.state == "valid" and (status.lag or 0) > max(status.rows or 0, _BULK):
+        line += "; the backlog outgrows the table, so loading it without index is cheaper: embedstream index drop"
+    return line
 
 
 def _counts(counts: dict[str, int] | None) -> str:

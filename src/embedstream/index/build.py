@@ -1,0 +1,142 @@
+"""Builds and drops the index, beside writers and readers."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from embedstream import store
+from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.index.state import Catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from embedstream.index.state import Index
+    from embedstream.settings import Settings
+
+_POLL = 0.5
+_PATIENCE = 10.0
+_LEAST_MEMORY_MB = 64
+
+
+class Stopped(EmbedstreamError):
+    """The build was told to end before it was done."""
+
+
+def build(
+    settings: Settings,
+    watch: Callable[[Index], None] = lambda _: None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Index:
+    """Build the index unless there is one; one that is invalid, because its build ended early, is built anew.
+
+    `watch` and `is_stopped` are called about twice a second. However a build ends early, it is ended in the server as
+    well, and what it leaves is removed if possible. Raises Stopped; ConfigError where somebody builds already.
+    """
+    with store.database(settings) as looking, store.database(settings) as building:
+        catalog = Catalog(building, settings)
+        index = catalog.look()
+        if index.state == "valid":
+            return index
+        if index.state == "building" or catalog.ask("lock") == (False,):
+            raise ConfigError(_already(settings, index))
+        _drop(building, index)
+        _prepare(building, settings, _memory_mb(catalog, settings))
+        observer = Catalog(looking, settings)
+
+        def look() -> None:
+            watch(observer.look())
+            if is_stopped():
+                raise Stopped("the build of the index was stopped")
+
+        _create(building, catalog, look)
+        catalog.tell("forget_drop")
+        return catalog.look()
+
+
+def drop(settings: Settings) -> Index:
+    """Drop the index, after ending its build where one is under way, and return what there was.
+
+    It is not built by itself again until a backlog has come and gone. Raises ConfigError where a builder does not end.
+    """
+    with store.database(settings) as connection:
+        catalog = Catalog(connection, settings)
+        catalog.tell("mark_dropped")
+        found = catalog.look()
+        deadline = time.monotonic() + _PATIENCE
+        while (index := catalog.look()).state == "building" or catalog.ask("lock") == (False,):
+            if time.monotonic() > deadline:
+                raise ConfigError(_already(settings, index))
+            if index.pid:
+                connection.execute("SELECT pg_cancel_backend(%s)", [index.pid])
+            time.sleep(_POLL)
+        _drop(connection, index)
+        return found
+
+
+def _already(settings: Settings, index: Index) -> str:
+    backend = f" (backend {index.pid})" if index.pid else ""
+    return f"the index of table {settings.pgvector_table} is being built already{backend}: embedstream index status"
+
+
+def _memory_mb(catalog: Catalog, settings: Settings) -> int:
+    """Enough for the graph: parallel workers share the memory, and it is taken at once."""
+    needed = catalog.count() * catalog.bytes_per_row // 2**20
+    return min(max(needed, _LEAST_MEMORY_MB), settings.index_memory_mb)
+
+
+def _prepare(connection: psycopg.Connection[Any], settings: Settings, memory_mb: int) -> None:
+    """Limits of the role or the database are meant for queries; a client that is gone is noticed while it builds."""
+    facts = {
+        "maintenance_work_mem": f"{memory_mb}MB",
+        "max_parallel_maintenance_workers": settings.index_workers,
+        "statement_timeout": 0,
+        "lock_timeout": 0,
+        "client_connection_check_interval": "5s",
+    }
+    for name, value in facts.items():
+        connection.execute("SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s", [str(value), name])
+
+
+def _create(connection: psycopg.Connection[Any], catalog: Catalog, look: Callable[[], None]) -> None:
+    try:
+        _run(connection, catalog, look)
+    except psycopg.errors.DiskFull:
+        # Containers have little shared memory (64 MB, unless told otherwise); one process alone needs none.
+        _drop(connection, catalog.look())
+        connection.execute("SET max_parallel_maintenance_workers = 0")
+        _run(connection, catalog, look)
+
+
+def _run(connection: psycopg.Connection[Any], catalog: Catalog, look: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(1, "index") as thread:
+        done = thread.submit(catalog.tell, "create")
+        try:
+            while wait([done], _POLL).not_done:
+                look()
+        except BaseException:
+            connection.cancel_safe(timeout=_PATIENCE)
+            with suppress(psycopg.Error):
+                done.result()
+            _tidy(connection, catalog)
+            raise
+        done.result()
+
+
+def _tidy(connection: psycopg.Connection[Any], catalog: Catalog) -> None:
+    """What cannot be removed at once stays, and is mended by the next build."""
+    with suppress(psycopg.Error):
+        connection.execute("SET lock_timeout = '2s'")
+        _drop(connection, catalog.look())
+
+
+def _drop(connection: psycopg.Connection[Any], index: Index) -> None:
+    if index.name:
+        # The name comes from PostgreSQL, with its schema and its quotes where it needs them.
+        connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}".encode())

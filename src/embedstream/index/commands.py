@@ -1,0 +1,99 @@
+"""`embedstream index` on the command line; like cli.py it imports what a command needs inside of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedstream.display import as_json, duration, progress
+from embedstream.settings import load_settings
+
+if TYPE_CHECKING:
+    from embedstream.index.state import Index
+    from embedstream.settings import Settings
+
+app = typer.Typer(
+    help="Build, drop and look at the vector index; without one searches are exact.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("build")
+def build_(json: AsJson = False) -> None:
+    """Build the index beside readers and writers, unless there is a valid one; Ctrl-C ends the build.
+
+    INDEX_MEMORY_MB and INDEX_WORKERS say what PostgreSQL may take for it.
+
+    Example: embedstream index build
+    """
+    from embedstream.index.build import build
+
+    settings = load_settings()
+    began = time.monotonic()
+    rows, before = _look(settings)
+    done = 0
+    with progress("building the index", total=rows) as update:
+
+        def watch(index: Index) -> None:
+            nonlocal done
+            done = max(done, index.tuples or 0)
+            update(done)
+
+        build(settings, watch)
+    took = time.monotonic() - began
+    _print(settings, json=json, seconds=took)
+    if not json:
+        print("it was there already" if before.state == "valid" else f"built in {duration(took)}")
+
+
+@app.command("drop")
+def drop_(json: AsJson = False) -> None:
+    """Drop the index, before a bulk load; ends its build where one is under way.
+
+    It is not built by itself (INDEX=auto) until a backlog has come and gone.
+
+    Example: embedstream index drop
+    """
+    from embedstream.index.build import drop
+
+    index = drop(load_settings())
+    print(as_json({"dropped": index.name}) if json else f"dropped {index.name}" if index.name else "there was no index")
+
+
+@app.command()
+def status(json: AsJson = False) -> None:
+    """Show whether there is an index, and how far its build is; exit 1 where it is invalid.
+
+    Example: embedstream index status --json
+    """
+    index = _print(load_settings(), json=json)
+    sys.exit(index.state == "invalid")
+
+
+def _print(settings: Settings, *, json: bool, **more: float) -> Index:
+    from embedstream.index.state import as_line
+
+    rows, index = _look(settings)
+    if json:
+        print(as_json({"table": settings.pgvector_table, "rows": rows, **asdict(index), **more}))
+    else:
+        print(f"table {settings.pgvector_table}, {rows:,} rows\nindex {as_line(index)}")
+        print(index.definition or "searches are exact")
+    return index
+
+
+def _look(settings: Settings) -> tuple[int, Index]:
+    from embedstream import store
+    from embedstream.index.state import Catalog
+
+    with store.database(settings) as connection:
+        catalog = Catalog(connection, settings)
+        return catalog.count(), catalog.look()
