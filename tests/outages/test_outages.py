@@ -29,7 +29,7 @@ def stack(tmp_path_factory):
     }  # fmt: skip
     with running_stack(directory / "stack", settings, "--no-job") as stack:
         stack.environment["FLINK_CONF_DIR"] = str(client_configuration(directory / "conf"))
-        stack.command("submit")
+        stack.command("submit", timeout=180)
         yield stack
 
 
@@ -102,10 +102,10 @@ def test_a_job_that_waits_can_be_cancelled_but_not_stopped(stack, traffic):
         with pytest.raises(flink.NotStopped):
             cluster.stop(job, timeout=10)
         assert the_job(stack) == job
-        replacing = stack.command("submit", "--replace", check=False)
+        replacing = stack.command("submit", "--replace", check=False, timeout=180)
         assert (replacing.returncode, the_job(stack)) == (2, job)
         cluster.cancel(job)
         wait(lambda: the_job(stack) is None, 30, "the job to end")
-    stack.command("submit")
+    stack.command("submit", timeout=180)
     stack.wait_until_done()
     assert_table_equals_topic(stack)
