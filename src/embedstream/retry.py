@@ -36,6 +36,7 @@ class Patience:
         self._lock = threading.Lock()
         self._waiting_since: dict[int, float] = {}
         self._last_logged = -LOG_EVERY
+        self._is_told = False
         self._busy_since = 0.0
         self._waited = 0.0
         self.retries = 0
@@ -72,19 +73,20 @@ class Patience:
             self._waiting_since.setdefault(threading.get_ident(), state.start_time)
             due = now - self._last_logged >= LOG_EVERY
             if due:
-                self._last_logged = now
+                self._last_logged, self._is_told = now, True
         if due:
             seconds = now - state.start_time
             logger.warning("waiting for %.0f s: %s", seconds, error, extra={"action": "waiting", "seconds": seconds})
 
     def _forget(self) -> None:
         with self._lock:
-            since = self._waiting_since.pop(threading.get_ident(), None)
-            if since is not None and not self._waiting_since:
-                self._last_logged = -LOG_EVERY
-                self._waited += time.monotonic() - self._busy_since
-        if since is not None:
-            seconds = time.monotonic() - since
+            was_waiting = self._waiting_since.pop(threading.get_ident(), None) is not None
+            if not was_waiting or self._waiting_since:
+                return
+            seconds = time.monotonic() - self._busy_since
+            self._waited += seconds
+            told, self._is_told = self._is_told, False
+        if told:
             logger.info("went on after %.1f s of waiting", seconds, extra={"action": "resumed", "seconds": seconds})
 
 

@@ -77,3 +77,17 @@ def test_a_long_wait_is_logged_once_a_minute_and_when_it_ends(caplog, monkeypatc
     actions = [record.action for record in caplog.records]
     assert actions[-1] == "resumed"
     assert 6 <= actions.count("waiting") <= 13
+
+
+def test_many_short_waits_are_logged_once_a_minute(caplog, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def sleep(seconds):
+        clock[0] += seconds
+
+    patience = Patience(sleep)
+    with caplog.at_level("INFO", "embedstream.retry"):
+        while clock[0] < 170:
+            patience(failing(1, retry_after=1))
+    assert [record.action for record in caplog.records] == ["waiting", "resumed"] * 3
