@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from embedstream.corpus import docstrings
 from embedstream.errors import ConfigError
+from embedstream.service import precision
 from embedstream.service.batching import Batcher
 from embedstream.service.engine import OpenVinoEngine
 from embedstream.service.model import find_model
@@ -214,6 +215,36 @@ def test_models_of_all_supported_kinds_are_computed_as_by_hand(tiny, kind):
     vectors = engine.open_worker()([one.ids for one in tokens])
     expected = [by_hand(model, one.ids) for one in tokens]
     assert np.abs(vectors - expected).max() < 1e-4
+
+
+def test_int8_is_a_space_of_its_own_and_says_how_far_it_is_off(tiny, caplog):
+    caplog.set_level("INFO")
+    model = tiny()
+    exact, coarse = OpenVinoEngine(model, 1, "f32"), OpenVinoEngine(model, 1, "int8")
+    assert coarse.facts.model_revision != exact.facts.model_revision
+    assert (coarse.facts.precision, coarse.facts.normalised) == ("int8", True)
+    ids = [tokens.ids for tokens in coarse.tokenize(["stone", "a copper lantern by the harvest"])]
+    assert coarse.facts.fidelity < cosines(*(engine.open_worker()(ids) for engine in (exact, coarse))).min() < 0.999999
+    assert 0.99 < coarse.facts.fidelity < exact.facts.fidelity == 1.0
+    assert [record.precision for record in caplog.records] == ["f32", "int8"]
+
+
+def test_a_cpu_without_bf16_is_not_made_to_emulate_it(tiny, monkeypatch):
+    monkeypatch.setattr(precision, "_computes_bf16", lambda _: False)
+    model = tiny()
+    assert OpenVinoEngine(model, 1, "auto").facts.precision == "f32"
+    with pytest.raises(ConfigError, match="EMBEDDING_PRECISION"):
+        OpenVinoEngine(model, 1, "bf16")
+
+
+@pytest.mark.parametrize("wanted", ["auto", "bf16"])
+def test_bf16_shares_the_space_of_f32(tiny, monkeypatch, wanted):
+    monkeypatch.setattr(precision, "_computes_bf16", lambda _: True)
+    monkeypatch.setattr(precision, "SAME_VECTORS", 0.99)
+    model = tiny()
+    facts = OpenVinoEngine(model, 1, wanted).facts
+    assert facts.precision in ({"auto": ("f32", "bf16"), "bf16": ("bf16",)}[wanted])
+    assert facts.model_revision == OpenVinoEngine(model, 1).facts.model_revision
 
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "empty"])

@@ -280,6 +280,7 @@ def test_health_says_what_the_vectors_are(client):
         "max_tokens": 256,
         "engine": "hash",
         "precision": "f32",
+        "fidelity": 1.0,
         "queue_texts": 0,
     }
 

@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from embedstream.service.model import Activation, Model
 
 _FAR = 1e9
+_LARGEST_INT8 = 127
 
 
-def build_bert(model: Model) -> openvino.Model:
+def build_bert(model: Model, *, int8: bool = False) -> openvino.Model:
     """A graph in which `ids` int32 and `mask` float32 (1 for a token, 0 for padding), both (texts, length), give
-    float32 (texts, dimension).
+    float32 (texts, dimension); with `int8` the matrices of its layers are held in 8 bits.
 
     Raises ConfigError if the weights are not those of such a model.
     """
     try:
         with safe_open(model.weights, framework="np") as file:
             prefix = "" if "embeddings.word_embeddings.weight" in file.keys() else "bert."  # noqa: SIM118 - no mapping
-            return _graph(_Weights(file, prefix), model)
+            return _graph(_Weights(file, prefix, int8=int8), model)
     except (OSError, TypeError, SafetensorError) as exc:
         raise ConfigError(f"{model.weights} holds no BERT in float32 or float16 ({exc}): save the model again") from exc
 
@@ -51,18 +52,28 @@ class _Tensors(Protocol):
 class _Weights:
     """The tensors under one prefix of a safetensors file, as float32."""
 
-    def __init__(self, file: _Tensors, prefix: str = "") -> None:
+    def __init__(self, file: _Tensors, prefix: str, *, int8: bool) -> None:
         self._file = file
         self._prefix = prefix
+        self._int8 = int8
 
     def under(self, prefix: str) -> _Weights:
-        return _Weights(self._file, self._prefix + prefix)
+        return _Weights(self._file, self._prefix + prefix, int8=self._int8)
 
     def array(self, name: str) -> npt.NDArray[np.float32]:
         return self._file.get_tensor(self._prefix + name).astype(np.float32)
 
     def constant(self, name: str) -> Node:
         return op.constant(self.array(name))
+
+    def matrix(self, name: str) -> Node:
+        """In 8 bits where that is wanted: whole numbers from -127 to 127, and a scale for each row."""
+        rows = self.array(name)
+        if not self._int8:
+            return op.constant(rows)
+        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / _LARGEST_INT8, np.finfo(np.float32).tiny)
+        whole = np.rint(rows / scales).astype(np.int8)
+        return op.multiply(op.convert(op.constant(whole), np.float32), op.constant(scales))
 
 
 def _embeddings(weights: _Weights, ids: Node, epsilon: float) -> Node:
@@ -108,7 +119,7 @@ def _pooled(hidden: Node, mask: Node, model: Model) -> Node:
 
 
 def _dense(weights: _Weights, name: str, hidden: Node) -> Node:
-    product = op.matmul(hidden, weights.constant(f"{name}.weight"), transpose_a=False, transpose_b=True)
+    product = op.matmul(hidden, weights.matrix(f"{name}.weight"), transpose_a=False, transpose_b=True)
     return op.add(product, weights.constant(f"{name}.bias"))
 
 

@@ -23,4 +23,4 @@ def load_engine(settings: Settings) -> Engine:
     dimension = fake_dimension(settings.embedding_model)
     if dimension is not None:
         return HashEngine(dimension, workers)
-    return OpenVinoEngine(find_model(settings.embedding_model), workers)
+    return OpenVinoEngine(find_model(settings.embedding_model), workers, settings.embedding_precision)

@@ -106,8 +106,10 @@ def find_model(wanted: str) -> Model:
         ) from exc
 
 
-def revision(model: Model) -> str:
+def revision(model: Model, *, int8: bool = False) -> str:
     """Twelve hexadecimal digits that change with everything that changes a vector.
+
+    float32 and bfloat16 share one: a model is run in bfloat16 only where that leaves its vectors in place.
 
     Reads the weights; takes about a second for 100 MB.
     """
@@ -121,7 +123,7 @@ def revision(model: Model) -> str:
         "normalised": model.normalised,
         "pooling": model.pooling,
         "prefix": model.prefix,
-    }
+    } | ({"precision": "int8"} if int8 else {})
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
     for path in (model.weights, model.tokenizer):
         with path.open("rb") as file:
