@@ -206,6 +206,17 @@ def test_the_quotas_of_all_groups_count(tmp_path, quotas, expected):
     assert list(cpus._quotas(tmp_path, own)) == expected
 
 
+@pytest.mark.parametrize(("quota", "expected"), [("-1", []), ("150000", [1.5])])
+def test_the_first_version_of_cgroups_has_quotas_too(tmp_path, quota, expected):
+    group = tmp_path / "cpu" / "a"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    own = tmp_path / "cgroup"
+    own.write_text("5:cpu,cpuacct:/a\n1:name=systemd:/a\n0::/a\n")
+    assert list(cpus._quotas(tmp_path, own)) == expected
+
+
 def test_no_cgroup_no_quota(tmp_path):
     assert list(cpus._quotas(tmp_path, tmp_path / "missing")) == []
 
