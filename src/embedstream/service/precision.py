@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from embedstream.errors import ConfigError
-from embedstream.service.bert import build_bert
+from embedstream.service.architectures import Encoder
+from embedstream.service.encoder import build_encoder
+from embedstream.service.exported import build_exported
 from embedstream.service.runtime import openvino
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from embedstream.service.model import Model
 
@@ -29,6 +32,7 @@ Wanted = Literal["auto", "f32", "bf16", "int8"]
 SAME_VECTORS = 0.9999
 """A cosine from which on two precisions may share a table."""
 
+_SAME_TEXT = 0.99999
 _FASTER = 1.1
 _LEAST_INT8 = 0.99
 _ROUNDS = 3
@@ -81,20 +85,28 @@ def compile_model(
     able = _computes_bf16(core)
     if wanted == "bf16" and not able:
         raise ConfigError("EMBEDDING_PRECISION is bf16, which this CPU has no instructions for: set it to auto")
-    graph = build_bert(model)
+    graph = _build(model)
     exact = core.compile_model(graph, "CPU", _properties(workers, "f32"))
     if wanted == "f32" or (wanted == "auto" and not able):
         _log("f32", "it was asked for" if wanted == "f32" else "the CPU has no instructions for bf16")
         return Compiled(exact, "f32", 1.0)
     other: Precision = "int8" if wanted == "int8" else "bf16"
     if other == "int8":
-        coarse = core.compile_model(build_bert(model, int8=True), "CPU", _properties(workers, "f32"))
+        coarse = core.compile_model(_build(model, int8=True), "CPU", _properties(workers, "f32"))
     else:
         coarse = core.compile_model(graph, "CPU", _properties(workers, "bf16"))
     probed = _probe(open_run(exact), open_run(coarse))
     precision = choose(wanted, probed)
     _log(precision, f"{other} is {probed.speed:.2f} times as fast as f32, at a cosine of {probed.fidelity:.6f}")
     return Compiled(exact, "f32", 1.0) if precision == "f32" else Compiled(coarse, precision, probed.fidelity)
+
+
+def _build(model: Model, *, int8: bool = False) -> openvino.Model:
+    if isinstance(model.network, Encoder):
+        return build_encoder(model, model.network, int8=int8)
+    if int8:
+        raise ConfigError("EMBEDDING_PRECISION is int8, but the model was exported: export it in int8, and set f32")
+    return build_exported(model, model.network)
 
 
 def _computes_bf16(core: openvino.Core) -> bool:
@@ -119,7 +131,7 @@ def _probe(exact: Run, other: Run) -> Probed:
     # By turns, or a neighbour's moment of load would decide.
     rounds = [(_timed(exact), _timed(other)) for _ in range(_ROUNDS)]
     seconds = [min(timed.seconds for timed in column) for column in zip(*rounds, strict=True)]
-    return Probed(_least_cosine(*(timed.vectors for timed in rounds[0])), seconds[0] / seconds[1])
+    return Probed(least_cosine(*(timed.vectors for timed in rounds[0])), seconds[0] / seconds[1])
 
 
 class _Timed(NamedTuple):
@@ -133,9 +145,21 @@ def _timed(run: Run) -> _Timed:
     return _Timed(vectors, time.perf_counter() - started)
 
 
-def _least_cosine(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> float:
+def least_cosine(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> float:
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return round(float(((left * right).sum(axis=1) / lengths).min()), 6)
+
+
+def check_mates(run: Run, graph: Path) -> None:
+    """Raises ConfigError where a text's vector depends on which texts are computed with it."""
+    texts = [text for batch in PROBE for text in batch]
+    alone = np.concatenate(run([[text] for text in texts]))
+    cosine = least_cosine(np.concatenate(run(PROBE)), alone)
+    if not cosine >= _SAME_TEXT:
+        raise ConfigError(
+            f"in {graph} a text's vector depends on the texts beside it (cosine {cosine:.6f} to itself): "
+            "export the model without dynamic quantisation"
+        )
 
 
 def _log(precision: Precision, reason: str) -> None:
