@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from embedstream.service import cpus
 from embedstream.service.fake import HashEngine
 from embedstream.service.loading import load_engine
 from embedstream.service.model import fake_dimension, find_model, revision
+from embedstream.service.tokens import Query, TextTokenizer
 from embedstream.settings import Settings
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -134,6 +136,35 @@ def test_a_default_prompt_is_a_prefix(directory):
     change(directory / "1_Pooling/config.json", include_prompt=False)
     with pytest.raises(ConfigError, match="prompt"):
         find_model(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "prefix", "query_prefix"),
+    [
+        ({"query": "q: ", "passage": "p: "}, None, "p: ", "q: "),
+        ({"query": "q: ", "document": "d: ", "passage": "p: "}, "query", "d: ", "q: "),
+        ({"query": "q: "}, None, "", "q: "),
+        ({"query": "q: ", "other": "o: "}, "other", "o: ", "q: "),
+        ({"corpus": "c: "}, None, "c: ", ""),
+        ({"other": "o: "}, None, "", ""),
+        (None, None, "", ""),
+    ],
+)
+def test_passages_and_queries_have_prompts_of_their_own(directory, prompts, default, prefix, query_prefix):
+    change(directory / "config_sentence_transformers.json", prompts=prompts, default_prompt_name=default)
+    model = find_model(str(directory))
+    assert (model.prefix, model.query_prefix) == (prefix, query_prefix)
+    tokenize, bare = TextTokenizer(model), TextTokenizer(replace(model, prefix="", query_prefix=""))
+    expected = bare([f"{query_prefix}stone", f"{prefix}stone"])
+    assert [list(one.ids) for one in tokenize([Query("stone"), "stone"])] == [list(one.ids) for one in expected]
+
+
+def test_the_query_prompt_is_part_of_the_revision(directory):
+    plain = revision(find_model(str(directory)))
+    change(directory / "config_sentence_transformers.json", prompts={"query": "", "document": ""})
+    assert revision(find_model(str(directory))) == plain
+    change(directory / "config_sentence_transformers.json", prompts={"query": "query: "})
+    assert revision(find_model(str(directory))) != plain
 
 
 def test_a_default_prompt_that_is_not_there_is_refused(directory):

