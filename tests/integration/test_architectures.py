@@ -1,9 +1,4 @@
-"""Networks of every architecture, against vectors of sentence-transformers (tests/data/make_tiny_models.py)."""
-
-import base64
-import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,20 +9,13 @@ from embedstream.service.engine import OpenVinoEngine
 from embedstream.service.exported import build_exported
 from embedstream.service.model import find_model, revision
 from embedstream.service.runtime import op, openvino
-
-MODELS = Path(__file__).parents[1] / "data" / "tiny_models"
-REFERENCE = json.loads((MODELS / "vectors.json").read_text())
-BUILT = ("xlm-roberta", "roberta", "mpnet", "distilbert")
-
-
-def expected(name):
-    return np.frombuffer(base64.b64decode(REFERENCE["vectors"][name]), "<f4").reshape(-1, 16)
+from support.tiny import BUILT, MODELS, TEXTS, expected
 
 
 def embedded(directory):
     batcher = Batcher(OpenVinoEngine(find_model(str(directory)), workers=1), queue_texts=100)
     try:
-        return batcher.embed(REFERENCE["texts"])
+        return batcher.embed(TEXTS)
     finally:
         batcher.drain(5)
 

@@ -68,14 +68,35 @@ class Exported:
         return {}
 
 
-def read_network(directory: Path, config: dict[str, Any]) -> Encoder | Exported:
-    """The network in a Transformer's directory: built from its weights where that can be done, else as exported.
+@dataclass(frozen=True)
+class Foreign:
+    """A network that only another library can build from its weights."""
+
+    weights: Path
+    config: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.config, self.weights)
+
+    def configuration(self) -> dict[str, Any]:
+        return {}
+
+
+Network = Encoder | Exported | Foreign
+
+
+def read_network(directory: Path, config: dict[str, Any], *, any_network: bool = False) -> Network:
+    """The network in a Transformer's directory: built from its weights where that can be done, else as exported, or,
+    with `any_network`, as one that is foreign.
 
     Raises ConfigError, or what a config without its fields raises.
     """
     refusal = _refusal(directory, config)
     if not refusal:
         return _encoder(directory / _WEIGHTS, config)
+    if any_network and (directory / _WEIGHTS).is_file():
+        return Foreign(directory / _WEIGHTS, directory / "config.json")
     for path in _EXPORTS:
         if (directory / path).is_file():
             return Exported(directory / path)
@@ -118,9 +139,9 @@ def read_dimension(config: dict[str, Any]) -> int:
     return int(config[name])
 
 
-def read_positions(network: Encoder | Exported, config: dict[str, Any]) -> int | None:
+def read_positions(network: Network, config: dict[str, Any]) -> int | None:
     """How many tokens the network has positions for, None where that is not said."""
-    if isinstance(network, Exported):
+    if not isinstance(network, Encoder):
         return cast("int | None", config.get("max_position_embeddings"))
     taken = 0 if network.padding is None else network.padding + 1
     return int(config["max_position_embeddings"]) - taken

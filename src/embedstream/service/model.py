@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from embedstream.errors import ConfigError
-from embedstream.service.architectures import Encoder, Exported, read_dimension, read_network, read_positions
+from embedstream.service.architectures import Network, read_dimension, read_network, read_positions
 
 Pooling = Literal["mean", "cls", "max"]
 
@@ -39,11 +39,12 @@ _POOLING: dict[str, Pooling] = {
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the service can run; `directory` holds its `tokenizer.json`."""
+    """A model that the service can run; of its directory `root`, `directory` is the part with `tokenizer.json`."""
 
     name: str
+    root: Path
     directory: Path
-    network: Encoder | Exported
+    network: Network
     dimension: int
     pooling: Pooling
     normalised: bool
@@ -73,11 +74,12 @@ def fake_dimension(wanted: str) -> int | None:
     return int(number)
 
 
-def find_model(wanted: str) -> Model:
+def find_model(wanted: str, *, any_network: bool = False) -> Model:
     """The model of that name: an installed one (with or without the part before the slash), else a directory.
 
     A directory's model is named after the directory, or `organisation/name` where it is a snapshot in Hugging Face's
-    cache; `_name_or_path` in its config often names what it was trained from, and is not used.
+    cache; `_name_or_path` in its config often names what it was trained from, and is not used. With `any_network`, one
+    that cannot be built here is no reason to refuse.
 
     Raises ConfigError that says what to do.
     """
@@ -88,9 +90,10 @@ def find_model(wanted: str) -> Model:
         raise ConfigError(f"{transformer} has no tokenizer.json: save its tokenizer again as a fast one")
     sentence = _read_optional(transformer / "sentence_bert_config.json")
     try:
-        network = read_network(transformer, config)
+        network = read_network(transformer, config, any_network=any_network)
         return Model(
             name=name,
+            root=root,
             directory=transformer,
             network=network,
             dimension=read_dimension(config),

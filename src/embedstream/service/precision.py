@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedstream.errors import ConfigError
-from embedstream.service.architectures import Encoder
+from embedstream.service.architectures import Encoder, Foreign
 from embedstream.service.encoder import build_encoder
 from embedstream.service.exported import build_exported
 from embedstream.service.runtime import openvino
@@ -104,6 +104,8 @@ def compile_model(
 def _build(model: Model, *, int8: bool = False) -> openvino.Model:
     if isinstance(model.network, Encoder):
         return build_encoder(model, model.network, int8=int8)
+    if isinstance(model.network, Foreign):
+        raise ConfigError(f"the network in {model.root} is not known: set EMBEDDING_ENGINE to sentence-transformers")
     if int8:
         raise ConfigError("EMBEDDING_PRECISION is int8, but the model was exported: export it in int8, and set f32")
     return build_exported(model, model.network)
