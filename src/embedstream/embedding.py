@@ -64,9 +64,9 @@ class EmbeddingClient:
         futures = {self._threads.submit(self._embed_chunk, [texts[p] for p in chunk]): chunk for chunk in chunks}
         return _as_they_come(futures)
 
-    def embed_now(self, text: str) -> Embedded | Rejected:
+    def embed_query(self, words: str) -> Embedded | Rejected:
         try:
-            return self._request([text])[0]
+            return self._request([words], input_type="query")[0]
         except _Refused as exc:
             return exc.error
         except Failed as exc:
@@ -122,9 +122,9 @@ class EmbeddingClient:
 
         return self._patience(go_on)
 
-    def _request(self, texts: Sequence[str]) -> list[Embedded]:
+    def _request(self, texts: Sequence[str], **options: str) -> list[Embedded]:
         try:
-            response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64"})
+            response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64", **options})
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
             raise Failed(f"the connection broke ({type(exc).__name__})") from exc
         except httpx.ReadTimeout as exc:
@@ -149,10 +149,10 @@ class _Refused(EmbedstreamError):
         self.error = error
 
 
-def embed_one(settings: Settings, space: Space, text: str) -> Embedded | Rejected:
-    """Embed one text now; raises EmbeddingUnavailable where the service cannot, without waiting for it."""
+def embed_query(settings: Settings, space: Space, words: str) -> Embedded | Rejected:
+    """Embed what is searched for; raises EmbeddingUnavailable where the service cannot, without waiting for it."""
     with EmbeddingClient(settings, space, Patience()) as client:
-        return client.embed_now(text)
+        return client.embed_query(words)
 
 
 def read_space(settings: Settings, transport: httpx.BaseTransport | None = None) -> Space:

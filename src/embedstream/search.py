@@ -49,7 +49,7 @@ def search(settings: Settings, words: str, wishes: Wishes = Wishes()) -> list[Hi
     """
     with store.database(settings) as connection:
         space = store.pinned_space(connection, settings)
-        found = embedding.embed_one(settings, space, words)
+        found = embedding.embed_query(settings, space, words)
         if isinstance(found, Rejected):
             raise ConfigError(f"the search words cannot be embedded: {found.reason}")
         return nearest(connection, settings, found.vector, wishes)

@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         "sentence-transformers/all-MiniLM-L6-v2",
         description="model of the service: an installed model's name, or a directory",
     )
+    embedding_engine: Literal["openvino", "sentence-transformers"] = Field(
+        "openvino", description="library that the service runs the model with (the second is to be installed)"
+    )
+    embedding_precision: Literal["auto", "f32", "bf16", "int8"] = Field(
+        "auto", description="numbers that the service computes in (auto: bf16 where it is exact enough and faster)"
+    )
     embedding_host: str = Field("127.0.0.1", description="address that the service listens on")
     embedding_port: Port = Field(5000, description="port that the service listens on")
     embedding_threads: int | None = Field(

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from embedstream.corpus import docstrings
 from embedstream.errors import ConfigError
+from embedstream.service import precision
 from embedstream.service.batching import Batcher
 from embedstream.service.engine import OpenVinoEngine
 from embedstream.service.model import find_model
@@ -129,6 +130,7 @@ def tiny(tmp_path):
         change(root / "config_sentence_transformers.json", default_prompt_name="p" if prefix else None)
         change(root / "1_Pooling/config.json", pooling_mode_mean_tokens=pooling == "mean")
         change(root / "1_Pooling/config.json", pooling_mode_cls_token=pooling == "cls")
+        change(root / "1_Pooling/config.json", pooling_mode_max_tokens=pooling == "max")
         if not normalised:
             modules = json.loads((root / "modules.json").read_text())
             (root / "modules.json").write_text(json.dumps(modules[:2]))
@@ -160,7 +162,9 @@ def tiny_weights():
 
 def by_hand(model, ids):
     """BERT in plain numpy and float64, one text without padding."""
-    weights = {name.removeprefix("bert."): value.astype(float) for name, value in load_file(model.weights).items()}
+    weights = {
+        name.removeprefix("bert."): value.astype(float) for name, value in load_file(model.network.weights).items()
+    }
 
     def dense(x, name):
         return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
@@ -170,9 +174,9 @@ def by_hand(model, ids):
         return centred * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     def activated(x):
-        if model.activation == "relu":
+        if model.network.activation == "relu":
             return np.maximum(x, 0)
-        if model.activation == "gelu":
+        if model.network.activation == "gelu":
             return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
         return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
 
@@ -186,7 +190,7 @@ def by_hand(model, ids):
         x = norm(x + dense(attended, f"{layer}attention.output.dense"), f"{layer}attention.output.LayerNorm")
         wide = activated(dense(x, f"{layer}intermediate.dense"))
         x = norm(x + dense(wide, f"{layer}output.dense"), f"{layer}output.LayerNorm")
-    vector = x[0] if model.pooling == "cls" else x.mean(0)
+    vector = {"cls": x[0], "mean": x.mean(0), "max": x.max(0)}[model.pooling]
     return vector / np.linalg.norm(vector) if model.normalised else vector
 
 
@@ -195,6 +199,7 @@ def by_hand(model, ids):
     [
         {},
         {"pooling": "cls"},
+        {"pooling": "max"},
         {"normalised": False},
         {"activation": "relu"},
         {"activation": "gelu_new", "normalised": False},
@@ -216,12 +221,42 @@ def test_models_of_all_supported_kinds_are_computed_as_by_hand(tiny, kind):
     assert np.abs(vectors - expected).max() < 1e-4
 
 
+def test_int8_is_a_space_of_its_own_and_says_how_far_it_is_off(tiny, caplog):
+    caplog.set_level("INFO")
+    model = tiny()
+    exact, coarse = OpenVinoEngine(model, 1, "f32"), OpenVinoEngine(model, 1, "int8")
+    assert coarse.facts.model_revision != exact.facts.model_revision
+    assert (coarse.facts.precision, coarse.facts.normalised) == ("int8", True)
+    ids = [tokens.ids for tokens in coarse.tokenize(["stone", "a copper lantern by the harvest"])]
+    assert coarse.facts.fidelity < cosines(*(engine.open_worker()(ids) for engine in (exact, coarse))).min() < 0.999999
+    assert 0.99 < coarse.facts.fidelity < exact.facts.fidelity == 1.0
+    assert [record.precision for record in caplog.records] == ["f32", "int8"]
+
+
+def test_a_cpu_without_bf16_is_not_made_to_emulate_it(tiny, monkeypatch):
+    monkeypatch.setattr(precision, "_computes_bf16", lambda _: False)
+    model = tiny()
+    assert OpenVinoEngine(model, 1, "auto").facts.precision == "f32"
+    with pytest.raises(ConfigError, match="EMBEDDING_PRECISION"):
+        OpenVinoEngine(model, 1, "bf16")
+
+
+@pytest.mark.parametrize("wanted", ["auto", "bf16"])
+def test_bf16_shares_the_space_of_f32(tiny, monkeypatch, wanted):
+    monkeypatch.setattr(precision, "_computes_bf16", lambda _: True)
+    monkeypatch.setattr(precision, "SAME_VECTORS", 0.99)
+    model = tiny()
+    facts = OpenVinoEngine(model, 1, wanted).facts
+    assert facts.precision in ({"auto": ("f32", "bf16"), "bf16": ("bf16",)}[wanted])
+    assert facts.model_revision == OpenVinoEngine(model, 1).facts.model_revision
+
+
 @pytest.mark.parametrize("damage", ["missing", "torn", "empty"])
 def test_damaged_weights_are_a_configuration_error(tiny, damage):
     model = tiny()
     if damage == "missing":
-        save_file({"embeddings.word_embeddings.weight": np.zeros((4, 16), np.float32)}, model.weights)
+        save_file({"embeddings.word_embeddings.weight": np.zeros((4, 16), np.float32)}, model.network.weights)
     else:
-        model.weights.write_bytes(model.weights.read_bytes()[:1000] if damage == "torn" else b"")
+        model.network.weights.write_bytes(model.network.weights.read_bytes()[:1000] if damage == "torn" else b"")
     with pytest.raises(ConfigError, match=r"model\.safetensors"):
         OpenVinoEngine(model, workers=1)

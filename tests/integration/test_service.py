@@ -45,6 +45,7 @@ def test_health_has_what_a_table_is_pinned_to(client):
         "max_tokens": 256,
         "engine": "openvino",
         "precision": "f32",
+        "fidelity": 1.0,
         "queue_texts": 0,
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 import openai
 import pytest
 
-from embedstream.embedding import embed_one, read_space
+from embedstream.embedding import embed_query, read_space
 from embedstream.errors import EmbeddingUnavailable
 from embedstream.settings import load_settings
 from support.dribble import HEAD, dribble, dribbling
@@ -73,9 +73,9 @@ def test_openai_s_client_understands_refusals(client):
 def test_the_pipeline_s_client_sends_the_key_and_nobody_shows_it(guarded):
     settings = load_settings(embedding_service_url=guarded.url, embedding_api_key=KEY)
     space = read_space(settings)
-    assert len(embed_one(settings, space, "hello").vector) == 384
+    assert len(embed_query(settings, space, "hello").vector) == 384
     with pytest.raises(EmbeddingUnavailable, match="HTTP 401 unauthorized"):
-        embed_one(settings.model_copy(update={"embedding_api_key": None}), space, "hello")
+        embed_query(settings.model_copy(update={"embedding_api_key": None}), space, "hello")
     with http(guarded) as stranger:
         assert stranger.get("/health").is_success
         for path in ("/metrics", "/info", "/openapi.json", "/nothing"):

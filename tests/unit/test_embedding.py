@@ -290,7 +290,7 @@ def test_the_client_waits_for_a_service_with_another_model_and_says_what_to_do()
         EmbeddingClient(load_settings(), SPACE, Patience(), transport) as client,
         pytest.raises(EmbeddingUnavailable, match="use another PGVECTOR_TABLE"),
     ):
-        client.embed_now("ab")
+        client.embed_query("ab")
 
 
 def space_of(response):

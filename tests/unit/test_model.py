@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from embedstream.service import cpus
 from embedstream.service.fake import HashEngine
 from embedstream.service.loading import load_engine
 from embedstream.service.model import fake_dimension, find_model, revision
+from embedstream.service.tokens import Query, TextTokenizer
 from embedstream.settings import Settings
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -81,10 +83,10 @@ def test_a_file_that_makes_no_sense_is_a_configuration_error(directory, name, co
 @pytest.mark.parametrize(
     ("file", "fields", "said"),
     [
-        ("config.json", {"model_type": "xlm-roberta"}, "xlm-roberta"),
+        ("config.json", {"model_type": "electra"}, "electra"),
         ("config.json", {"hidden_act": "silu"}, "silu"),
         ("config.json", {"position_embedding_type": "relative_key"}, "relative_key"),
-        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
+        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_mean_tokens"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "nothing"),
         ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "lasttoken"),
     ],
@@ -134,6 +136,35 @@ def test_a_default_prompt_is_a_prefix(directory):
     change(directory / "1_Pooling/config.json", include_prompt=False)
     with pytest.raises(ConfigError, match="prompt"):
         find_model(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "prefix", "query_prefix"),
+    [
+        ({"query": "q: ", "passage": "p: "}, None, "p: ", "q: "),
+        ({"query": "q: ", "document": "d: ", "passage": "p: "}, "query", "d: ", "q: "),
+        ({"query": "q: "}, None, "", "q: "),
+        ({"query": "q: ", "other": "o: "}, "other", "o: ", "q: "),
+        ({"corpus": "c: "}, None, "c: ", ""),
+        ({"other": "o: "}, None, "", ""),
+        (None, None, "", ""),
+    ],
+)
+def test_passages_and_queries_have_prompts_of_their_own(directory, prompts, default, prefix, query_prefix):
+    change(directory / "config_sentence_transformers.json", prompts=prompts, default_prompt_name=default)
+    model = find_model(str(directory))
+    assert (model.prefix, model.query_prefix) == (prefix, query_prefix)
+    tokenize, bare = TextTokenizer(model), TextTokenizer(replace(model, prefix="", query_prefix=""))
+    expected = bare([f"{query_prefix}stone", f"{prefix}stone"])
+    assert [list(one.ids) for one in tokenize([Query("stone"), "stone"])] == [list(one.ids) for one in expected]
+
+
+def test_the_query_prompt_is_part_of_the_revision(directory):
+    plain = revision(find_model(str(directory)))
+    change(directory / "config_sentence_transformers.json", prompts={"query": "", "document": ""})
+    assert revision(find_model(str(directory))) == plain
+    change(directory / "config_sentence_transformers.json", prompts={"query": "query: "})
+    assert revision(find_model(str(directory))) != plain
 
 
 def test_a_default_prompt_that_is_not_there_is_refused(directory):
@@ -203,6 +234,17 @@ def test_the_quotas_of_all_groups_count(tmp_path, quotas, expected):
         (tmp_path / group / "cpu.max").write_text(text + "\n")
     own = tmp_path / "cgroup"
     own.write_text("0::/a/b\n")
+    assert list(cpus._quotas(tmp_path, own)) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("-1", []), ("150000", [1.5])])
+def test_the_first_version_of_cgroups_has_quotas_too(tmp_path, quota, expected):
+    group = tmp_path / "cpu" / "a"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    own = tmp_path / "cgroup"
+    own.write_text("5:cpu,cpuacct:/a\n1:name=systemd:/a\n0::/a\n")
     assert list(cpus._quotas(tmp_path, own)) == expected
 
 

@@ -193,6 +193,8 @@ def test_a_bad_text_is_refused_by_its_index(client, text, code):
         (b'{"texts": []}', "no_texts"),
         (b'{"texts": ["a"], "encoding_format": "hex"}', "bad_encoding_format"),
         (b'{"texts": ["a"], "encoding_format": ["float"]}', "bad_encoding_format"),
+        (b'{"texts": ["a"], "input_type": "document"}', "bad_input_type"),
+        (b'{"text": "a", "input_type": ["query"]}', "bad_input_type"),
     ],
 )
 def test_a_malformed_body_is_refused(client, body, code):
@@ -280,6 +282,7 @@ def test_health_says_what_the_vectors_are(client):
         "max_tokens": 256,
         "engine": "hash",
         "precision": "f32",
+        "fidelity": 1.0,
         "queue_texts": 0,
     }
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_NO_QUOTA = ("max", "-1")
 
 
 def usable_cpus() -> int:
@@ -20,21 +21,28 @@ def usable_cpus() -> int:
 
 
 def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
-    """The CPUs' worth of time that version 2's cpu.max grants, here and in every group above."""
-    for group in _groups(cgroups, own):
-        try:
-            quota, period = (group / "cpu.max").read_text().split()
-        except (OSError, ValueError):
-            continue
-        if quota != "max":
-            yield int(quota) / int(period)
+    """The CPUs' worth of time that is granted here and in every group above, in either version of cgroups."""
+    for group in _groups(cgroups, own, ""):
+        yield from _share(group / "cpu.max")
+    for group in _groups(cgroups / "cpu", own, "cpu"):
+        yield from _share(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
 
 
-def _groups(cgroups: Path, own: Path) -> Iterator[Path]:
+def _share(*files: Path) -> Iterator[float]:
     try:
-        lines = own.read_text().splitlines()
+        quota, period = " ".join(file.read_text() for file in files).split()
+        if quota not in _NO_QUOTA:
+            yield int(quota) / int(period)
+    except (OSError, ValueError):
+        return
+
+
+def _groups(cgroups: Path, own: Path, controller: str) -> Iterator[Path]:
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
         return
-    path = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    group = cgroups / path
-    yield from (group, *group.parents[: len(Path(path).parts)])
+    paths = [path.strip("/") for _, controllers, path in lines if controller in controllers.split(",")]
+    for path in paths:
+        group = cgroups / path
+        yield from (group, *group.parents[: len(Path(path).parts)])

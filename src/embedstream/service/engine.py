@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from embedstream.service.bert import build_bert
+from embedstream.service.architectures import Exported
 from embedstream.service.model import revision
-from embedstream.service.runtime import openvino
+from embedstream.service.precision import check_mates, compile_model
 from embedstream.service.tokens import Ids, Text, TextTokenizer, Tokens, padded_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedstream.service.model import Model
+    from embedstream.service.precision import Precision, Run, Wanted
+    from embedstream.service.runtime import openvino
 
 Vectors = npt.NDArray[np.float32]
 
@@ -34,7 +36,9 @@ class EngineFacts:
     normalised: bool
     max_tokens: int
     engine: str
-    precision: str
+    precision: Precision
+    fidelity: float = 1.0
+    """The smallest cosine between a vector and its like in float32, over the texts that were tried at start."""
 
 
 class Engine(Protocol):
@@ -59,30 +63,40 @@ class Engine(Protocol):
 
 
 class OpenVinoEngine:
-    """Runs a BERT in float32 on the CPU, each worker on one thread.
+    """Runs a model on the CPU, each worker on one thread.
 
-    Raises ConfigError if the model's weights cannot be used.
+    Raises ConfigError if the model's weights cannot be used, or not in the precision that is wanted, or if the graph
+    of an exported model gives a text another vector among other texts.
     """
 
-    def __init__(self, model: Model, workers: int) -> None:
+    def __init__(self, model: Model, workers: int, precision: Wanted = "f32") -> None:
         self.workers = workers
+        self.tokenize = TextTokenizer(model)
+        self.vocabulary = self.tokenize.vocabulary
+        self._max_tokens = model.max_tokens
+        compiled = compile_model(model, workers, precision, self._open_run)
+        self._compiled = compiled.model
+        if isinstance(model.network, Exported):
+            check_mates(self._open_run(self._compiled), model.network.graph)
         self.facts = EngineFacts(
             model_name=model.name,
-            model_revision=revision(model),
+            model_revision=revision(model, int8=compiled.precision == "int8"),
             embedding_dimension=model.dimension,
             normalised=model.normalised,
             max_tokens=model.max_tokens,
             engine="openvino",
-            precision="f32",
+            precision=compiled.precision,
+            fidelity=compiled.fidelity,
         )
-        self.tokenize = TextTokenizer(model)
-        self.vocabulary = self.tokenize.vocabulary
-        self._compiled = openvino.Core().compile_model(build_bert(model), "CPU", _properties(workers))
+
+    def _open_run(self, compiled: openvino.CompiledModel) -> Run:
+        infer = _Worker(compiled.create_infer_request(), self._max_tokens)
+        return lambda batches: [infer([tokens.ids for tokens in self.tokenize(texts)]).copy() for texts in batches]
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
-        infer = _Worker(self._compiled.create_infer_request(), self.facts.max_tokens)
+        infer = _Worker(self._compiled.create_infer_request(), self._max_tokens)
         for texts, length in _WARM_SHAPES:
-            infer([np.zeros(min(length, self.facts.max_tokens), np.int32)] * texts)
+            infer([np.zeros(min(length, self._max_tokens), np.int32)] * texts)
         return infer
 
 
@@ -100,14 +114,3 @@ class _Worker:
             mask[row, : len(own)] = 1.0
         vectors: Vectors = self._request.infer([ids, mask], share_inputs=True, share_outputs=True)[0]
         return vectors
-
-
-def _properties(workers: int) -> dict[str, Any]:
-    return {
-        # Left to itself, the runtime takes bfloat16 where the CPU has it.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "NUM_STREAMS": workers,
-        "INFERENCE_NUM_THREADS": workers,
-        # Other processes may be pinned to the same CPUs.
-        "ENABLE_CPU_PINNING": False,
-    }

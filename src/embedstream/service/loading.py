@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedstream.errors import ConfigError
 from embedstream.service.cpus import usable_cpus
 from embedstream.service.engine import OpenVinoEngine
 from embedstream.service.fake import HashEngine
 from embedstream.service.model import fake_dimension, find_model
+from embedstream.service.torch_engine import SentenceTransformersEngine
 
 if TYPE_CHECKING:
     from embedstream.service.engine import Engine
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load_engine(settings: Settings) -> Engine:
-    """The engine that EMBEDDING_MODEL asks for.
+    """The engine that EMBEDDING_ENGINE asks for, with the model that EMBEDDING_MODEL does.
 
     Raises ConfigError.
     """
@@ -23,4 +25,11 @@ def load_engine(settings: Settings) -> Engine:
     dimension = fake_dimension(settings.embedding_model)
     if dimension is not None:
         return HashEngine(dimension, workers)
-    return OpenVinoEngine(find_model(settings.embedding_model), workers)
+    if settings.embedding_engine == "openvino":
+        return OpenVinoEngine(find_model(settings.embedding_model), workers, settings.embedding_precision)
+    if settings.embedding_precision not in ("auto", "f32"):
+        raise ConfigError(
+            f"EMBEDDING_PRECISION is {settings.embedding_precision}, but EMBEDDING_ENGINE {settings.embedding_engine} "
+            "computes in f32 only: set one of the two to its default"
+        )
+    return SentenceTransformersEngine(find_model(settings.embedding_model, any_network=True), workers)

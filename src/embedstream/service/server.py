@@ -40,7 +40,7 @@ def serve(settings: Settings) -> None:
     Raises ConfigError if there is no such model, or the port cannot be had.
     """
     if fake_dimension(settings.embedding_model) is None:
-        find_model(settings.embedding_model)
+        find_model(settings.embedding_model, any_network=settings.embedding_engine != "openvino")
     with _claim(settings.embedding_host, settings.embedding_port) as claim:
         address = claim.getsockname()[0]
         server = Granian(

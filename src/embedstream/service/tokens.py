@@ -22,6 +22,12 @@ Text = str | list[int]
 _MULTIPLE = 8
 
 
+class Query(str):
+    """A text to search with; any other is one to be found."""
+
+    __slots__ = ()
+
+
 class Tokens(NamedTuple):
     """`ids` is what the model reads, shape (length,); `total` counts what the text has, special tokens included."""
 
@@ -50,14 +56,20 @@ class TextTokenizer:
         self.vocabulary = self._tokenizer.get_vocab_size()
         self._max_tokens = model.max_tokens
         self._prefix = model.prefix
+        self._query_prefix = model.query_prefix
         self._lower_case = model.lower_case
         self._tail = _special_tokens_at_end(self._tokenizer)
         self._frame = _Frame(self._tokenizer, self._prefix, self._tail)
 
     def __call__(self, texts: Sequence[Text]) -> list[Tokens]:
-        whole = [self._prefix + (text.lower() if self._lower_case else text) for text in texts if isinstance(text, str)]
-        encoded = iter(self._tokenizer.encode_batch_fast(whole))
+        encoded = iter(
+            self._tokenizer.encode_batch_fast([self._whole(text) for text in texts if isinstance(text, str)])
+        )
         return [self._cut(next(encoded).ids if isinstance(text, str) else self._frame(text)) for text in texts]
+
+    def _whole(self, text: str) -> str:
+        whole = (self._query_prefix if isinstance(text, Query) else self._prefix) + text
+        return whole.lower() if self._lower_case else whole
 
     def _cut(self, ids: list[int]) -> Tokens:
         count = len(ids)

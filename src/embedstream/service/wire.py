@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import orjson
 
 from embedstream.service.problem import Problem
+from embedstream.service.tokens import Query
 
 Encoding = Literal["float", "base64"]
 
@@ -44,11 +45,19 @@ def read_generate(body: bytes, limits: Limits, model_name: str) -> One | Many:
     if "text" in given and "texts" in given:
         raise Problem(HTTPStatus.BAD_REQUEST, "text_and_texts", "the body has both text and texts: send one of them")
     if "texts" in given:
-        return Many(_texts(given["texts"], limits), encoding_of(given.get("encoding_format")))
+        kind = _input_type(given.get("input_type"))
+        texts = [kind(text) for text in _texts(given["texts"], limits)]
+        return Many(texts, encoding_of(given.get("encoding_format")))
     if "text" in given:
         check_text(given["text"], 0, limits.max_text_bytes)
-        return One(given["text"], _echo(given))
+        return One(_input_type(given.get("input_type"))(given["text"]), _echo(given))
     raise Problem(HTTPStatus.BAD_REQUEST, "text_missing", "the body has neither text nor texts")
+
+
+def _input_type(given: object) -> type[str]:
+    if given not in (None, "passage", "query"):
+        malformed("bad_input_type", "input_type is neither passage nor query")
+    return Query if given == "query" else str
 
 
 def read_object(body: bytes) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""The engine that needs sentence-transformers, which is not installed with embedstream."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedstream.errors import ConfigError
+from embedstream.service.engine import EngineFacts
+from embedstream.service.model import revision
+from embedstream.service.tokens import TextTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedstream.service.engine import Vectors
+    from embedstream.service.model import Model
+    from embedstream.service.tokens import Ids
+
+
+class SentenceTransformersEngine:
+    """Runs a model with PyTorch in float32, each worker on one thread: slower, but for any network.
+
+    Raises ConfigError if sentence-transformers is not installed, or cannot load the model.
+    """
+
+    def __init__(self, model: Model, workers: int) -> None:
+        self.workers = workers
+        self.tokenize = TextTokenizer(model)
+        self.vocabulary = self.tokenize.vocabulary
+        self.facts = EngineFacts(
+            model_name=model.name,
+            model_revision=revision(model),
+            embedding_dimension=model.dimension,
+            normalised=model.normalised,
+            max_tokens=model.max_tokens,
+            engine="sentence-transformers",
+            precision="f32",
+        )
+        self._encoder, self._torch = _load(model)
+
+    def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
+        self._infer([np.zeros(1, np.int32)])
+        return self._infer
+
+    def _infer(self, texts: Sequence[Ids]) -> Vectors:
+        length = max(len(ids) for ids in texts)
+        ids, mask = np.zeros((2, len(texts), length), np.int64)
+        for row, own in enumerate(texts):
+            ids[row, : len(own)] = own
+            mask[row, : len(own)] = 1
+        with self._torch.inference_mode():
+            given = {"input_ids": self._torch.from_numpy(ids), "attention_mask": self._torch.from_numpy(mask)}
+            vectors: Vectors = self._encoder(given)["sentence_embedding"].numpy()
+        return vectors
+
+
+def _load(model: Model) -> tuple[Any, Any]:
+    # Nothing is ever downloaded.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        import sentence_transformers  # noqa: PLC0415 - only who asks for this engine has it
+        import torch  # noqa: PLC0415
+    except ImportError as exc:
+        raise ConfigError(
+            f"EMBEDDING_ENGINE is sentence-transformers, which cannot be imported ({exc}): "
+            "pip install sentence-transformers"
+        ) from exc
+    torch.set_num_threads(1)
+    try:
+        encoder = sentence_transformers.SentenceTransformer(str(model.root), device="cpu", local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise ConfigError(f"sentence-transformers cannot load {model.root}: {exc}") from exc
+    return encoder.float().eval(), torch
