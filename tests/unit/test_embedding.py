@@ -122,6 +122,19 @@ def embed(service, texts, batch=64, waits=None):
     return [results[position] for position in range(len(texts))]
 
 
+def test_search_words_are_sent_as_a_query_and_messages_as_passages():
+    seen = []
+
+    def service(request):
+        seen.append(json.loads(request.content).get("input_type", "passage"))
+        return Service()(request)
+
+    with EmbeddingClient(load_settings(), SPACE, Patience(), httpx.MockTransport(service)) as client:
+        client.embed_query("words")
+        list(client.embed(["message"]))
+    assert seen == ["query", "passage"]
+
+
 def test_each_text_gets_its_own_vector_whatever_the_chunks():
     texts = ["x" * (n * 7 % 23 + 1) + str(n) for n in range(50)]
     service = Service()

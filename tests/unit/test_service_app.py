@@ -8,6 +8,7 @@ import pytest
 from embedstream.service.app import create_app
 from embedstream.service.embedder import Embedder
 from embedstream.service.fake import HashEngine
+from embedstream.service.tokens import Query
 from embedstream.settings import Settings
 
 DIMENSION = 8
@@ -199,6 +200,22 @@ def test_a_bad_text_is_refused_by_its_index(client, text, code):
 )
 def test_a_malformed_body_is_refused(client, body, code):
     error_of(client.post("/generate", data=body, content_type="application/json"), 400, code)
+
+
+class Marking(HashEngine):
+    """Puts a prompt before queries, as models may."""
+
+    def tokenize(self, texts):
+        return super().tokenize([f"query: {text}" if isinstance(text, Query) else text for text in texts])
+
+
+@pytest.mark.parametrize(
+    ("fields", "seen"), [({}, "a"), ({"input_type": "passage"}, "a"), ({"input_type": "query"}, "query: a")]
+)
+def test_a_query_is_marked_for_the_model(service, fields, seen):
+    client = service(Marking(DIMENSION))
+    answer = client.post("/generate", json={"text": "a", **fields}).json
+    assert (answer["text"], answer["embedding"]) == ("a", pytest.approx(vector(seen)))
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "nonsense", ""])
