@@ -59,9 +59,9 @@ def test_killed_workers_lose_nothing(stack):
 @pytest.mark.parametrize("part", ["service", "postgres"])
 def test_an_outage_is_waited_out_without_a_restart(stack, part):
     job, exceptions = restarts(stack)
+    before = waited(stack)
     with load(stack, Traffic(seed=9, ids=300, start_ms=int(time.time() * 1000) - 300_000), batches=8):
-        time.sleep(2)
-        before = waited(stack)
+        time.sleep(1)
         stack.kill(part)
     stack.wait_until_done()
     assert_table_equals_topic(stack)
