@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,11 +19,10 @@ from embedstream.service.batching import Draining, EngineFailed, QueueFull
 from embedstream.service.embedder import Loading
 from embedstream.service.openai import answer_of, read_embeddings
 from embedstream.service.problem import Problem, answer, json_response
-from embedstream.service.wire import Limits, Many, One, read_generate
+from embedstream.service.wire import Limits, Many, One, as_base64, read_generate
 
 if TYPE_CHECKING:
     from embedstream.errors import EmbedstreamError
-    from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
     from embedstream.settings import Settings
 
@@ -115,14 +113,10 @@ def _many(asked: Many, embedder: Embedder) -> dict[str, Any]:
         "model_name": facts.model_name,
         "model_revision": facts.model_revision,
         "embedding_dimension": facts.embedding_dimension,
-        "embeddings": _block(embedded) if asked.encoding == "base64" else embedded.vectors,
+        "embeddings": as_base64(embedded.vectors) if asked.encoding == "base64" else embedded.vectors,
         "token_counts": embedded.token_counts,
         "truncated": [count > facts.max_tokens for count in embedded.token_counts],
     }
-
-
-def _block(embedded: Embedded) -> str:
-    return base64.b64encode(embedded.vectors.astype("<f4", copy=False).tobytes()).decode()
 
 
 @routes.get("/health")

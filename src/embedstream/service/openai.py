@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +9,7 @@ from embedstream.service.problem import Problem
 from embedstream.service.wire import (
     Encoding,
     Limits,
+    as_base64,
     check_number,
     check_text,
     encoding_of,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedstream.service.batching import Embedded
-    from embedstream.service.engine import Engine, EngineFacts, Vectors
+    from embedstream.service.engine import Engine, EngineFacts
     from embedstream.service.tokens import Text
 
 
@@ -56,17 +56,13 @@ def answer_of(embedded: Embedded, facts: EngineFacts, encoding: Encoding) -> dic
         {
             "object": "embedding",
             "index": index,
-            "embedding": _base64(vector) if encoding == "base64" else vector,
+            "embedding": as_base64(vector) if encoding == "base64" else vector,
             "truncated": count > facts.max_tokens,
         }
         for index, (vector, count) in enumerate(zip(embedded.vectors, embedded.token_counts, strict=True))
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": facts.model_name, "usage": usage}
-
-
-def _base64(vector: Vectors) -> str:
-    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
 
 
 def _check_model(wanted: object, model_name: str) -> None:

@@ -1,15 +1,19 @@
-"""Reads the bodies of requests; raises Problem for every body that is not as it must be."""
+"""Reads the bodies of requests, raising Problem for every body that is not as it must be, and writes vectors."""
 
 from __future__ import annotations
 
+import base64
 import json
 from http import HTTPStatus
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import orjson
 
 from embedstream.service.problem import Problem
 from embedstream.service.tokens import Query
+
+if TYPE_CHECKING:
+    from embedstream.service.engine import Vectors
 
 Encoding = Literal["float", "base64"]
 
@@ -144,3 +148,8 @@ def _echo(given: dict[str, Any]) -> dict[str, Any]:
     except TypeError:
         refuse("bad_field", "id, source or metadata has a number, a character or a depth that JSON cannot carry back")
     return echo
+
+
+def as_base64(vectors: Vectors) -> str:
+    """One block of little-endian float32, row by row; of one vector or many."""
+    return base64.b64encode(vectors.astype("<f4", copy=False).tobytes()).decode()
