@@ -126,8 +126,7 @@ def _timestamps(world: World) -> Verdict:
 
 def _oldest_unread_age(world: World) -> float | None:
     """In seconds, by the records' own timestamps: retention goes by them too."""
-    nexts = {p.partition: max(p.first, p.committed or 0) for p in world.positions if p.lag}
-    ranges = {number: (offset, offset + 1) for number, offset in nexts.items()}
+    ranges = {each.partition: (each.next, each.next + 1) for each in world.positions if each.lag}
     messages = kafka.read(world.settings, world.settings.kafka_input_topic, ranges)
     stamps = [message.timestamp()[1] / 1000 for message in messages]
     return max(0.0, time.time() - min(stamps)) if stamps else None
