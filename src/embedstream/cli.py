@@ -17,21 +17,18 @@ from embedstream.display import as_json, first_line, progress, table
 from embedstream.errors import EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
+from embedstream.options import AsJson, command_group
 from embedstream.settings import load_settings
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Streaming text embeddings from Kafka to PostgreSQL/pgvector. "
+app = command_group(
+    "Streaming text embeddings from Kafka to PostgreSQL/pgvector. "
     "Settings are environment variables: see the Configuration table of the README.",
+    add_completion=False,
 )
 app.add_typer(local_app, name="local")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(index_app, name="index")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
 
 

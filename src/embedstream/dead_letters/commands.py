@@ -12,6 +12,7 @@ import typer
 
 from embedstream.display import as_json, progress, table
 from embedstream.errors import ConfigError
+from embedstream.options import AsJson, command_group
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:
@@ -21,14 +22,8 @@ if TYPE_CHECKING:
     from embedstream.kafka import Outgoing
     from embedstream.settings import Settings
 
-app = typer.Typer(
-    help="Look at the messages that were rejected, send them again, or take them away as JSON lines.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = command_group("Look at the messages that were rejected, send them again, or take them away as JSON lines.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Stage = Annotated[str | None, typer.Option(help="Only those rejected by this stage: decode, embed or store.")]
 Code = Annotated[str | None, typer.Option(help="Only those with this error code (dlq.error).")]
 Since = Annotated[str | None, typer.Option(help="Only those since this time (ISO 8601), or so long ago: 30m, 2h, 7d.")]

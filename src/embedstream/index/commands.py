@@ -5,25 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from embedstream.display import as_json, duration, progress
+from embedstream.options import AsJson, command_group
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:
     from embedstream.index.state import Index
     from embedstream.settings import Settings
 
-app = typer.Typer(
-    help="Build, drop and look at the vector index; without one searches are exact.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app = command_group("Build, drop and look at the vector index; without one searches are exact.")
 
 
 @app.command("build")

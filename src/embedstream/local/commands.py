@@ -18,17 +18,13 @@ import typer
 
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.local.names import ALIASES, PARTS
+from embedstream.options import AsJson, command_group
 
 if TYPE_CHECKING:
     from embedstream.local.stack import Stack
     from embedstream.local.state import PartRecord, StackState
 
-app = typer.Typer(
-    help="Run the whole stack on this machine, without Docker.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = command_group("Run the whole stack on this machine, without Docker.")
 
 Directory = Annotated[Path, typer.Option("--dir", help="Directory of the stack: its data, logs and state.")]
 FixedPort = Annotated[int | None, typer.Option(min=1, max=65535, help="Port to use instead of a free one.")]
@@ -107,7 +103,7 @@ def down(
 @app.command()
 def status(
     directory: Directory = DEFAULT_DIRECTORY,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what runs, and where; exit 1 unless everything is ready.
 
