@@ -7,7 +7,6 @@ import httpx
 import psutil
 import pytest
 
-from embedstream import flink
 from embedstream.kafka import Outgoing
 from support.check import assert_table_equals_topic
 from support.stack import producing, suspended, wait
@@ -16,14 +15,8 @@ from support.traffic import Traffic, read_topic
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
-def restarts(stack):
-    job = flink.Cluster(stack.settings).job(stack.settings.flink_job_name)
-    facts = httpx.get(f"{stack.settings.flink_rest_url}/jobs/{job.id}/exceptions").json()
-    return job, facts["exceptionHistory"]["entries"]
-
-
 def test_the_table_equals_the_topic_whatever_the_traffic(stack):
-    before = restarts(stack)
+    before = stack.restarts()
     traffic = Traffic(seed=int(time.time()), ids=400, start_ms=int(time.time() * 1000) - 600_000)
     stack.produce(traffic.oddities() + traffic.records(2000))
     stack.wait_until_done()
@@ -31,7 +24,7 @@ def test_the_table_equals_the_topic_whatever_the_traffic(stack):
     assert len(rows) > 200
     assert deleted
     assert len(set(dead.values())) > 8
-    assert restarts(stack) == before
+    assert stack.restarts() == before
     assert stack.query("SELECT truncated, token_count > 39000 FROM text_message_embeddings WHERE id = 'huge'") == [
         (True, True)
     ]
@@ -58,25 +51,25 @@ def test_killed_workers_lose_nothing(stack):
 
 @pytest.mark.parametrize("part", ["service", "postgres"])
 def test_an_outage_is_waited_out_without_a_restart(stack, part):
-    job, exceptions = restarts(stack)
+    job, exceptions = stack.restarts()
     before = waited(stack)
     with load(stack, Traffic(seed=9, ids=300, start_ms=int(time.time() * 1000) - 300_000), batches=8):
         time.sleep(1)
         stack.kill(part)
     stack.wait_until_done()
     assert_table_equals_topic(stack)
-    assert restarts(stack) == (job, exceptions)
+    assert stack.restarts() == (job, exceptions)
     wait(lambda: waited(stack) > before, 30, "the wait in the metrics")
 
 
 def test_the_status_of_a_job_at_work_and_of_one_that_waits(stack):
-    wait(lambda: status(stack)["health"] == {"state": "healthy", "reasons": []}, 60, "a healthy pipeline")
+    wait(lambda: stack.status()["health"] == {"state": "healthy", "reasons": []}, 60, "a healthy pipeline")
     stack.produce(Traffic(seed=13, ids=50, start_ms=int(time.time() * 1000)).records(50))
-    wait(lambda: (status(stack)["latency_ms"] or {}).get("p50", 0) > 0, 30, "a latency")
+    wait(lambda: (stack.status()["latency_ms"] or {}).get("p50", 0) > 0, 30, "a latency")
     with suspended(stack.processes_of("service")):
         stack.produce(Traffic(seed=14, ids=50, start_ms=int(time.time() * 1000)).records(50))
-        wait(lambda: status(stack)["waits_for"] == ["service"], 60, "a job that waits for the service")
-        found = status(stack)
+        wait(lambda: stack.status()["waits_for"] == ["service"], 60, "a job that waits for the service")
+        found = stack.status()
     assert found["health"]["state"] == "degraded"
     assert found["lag"] > 0
     assert found["oldest_unread_seconds"] > 0
@@ -85,11 +78,7 @@ def test_the_status_of_a_job_at_work_and_of_one_that_waits(stack):
 
 
 def waited(stack):
-    return (status(stack)["counts"] or {}).get("waited_ms", 0)
-
-
-def status(stack):
-    return json.loads(stack.command("status", "--json").stdout)
+    return (stack.status()["counts"] or {}).get("waited_ms", 0)
 
 
 def test_commands_as_a_user_types_them(stack):
@@ -112,7 +101,7 @@ def test_commands_as_a_user_types_them(stack):
         20,
         "deletes",
     )
-    assert status(stack)["job"] == "RUNNING"
+    assert stack.status()["job"] == "RUNNING"
 
 
 def test_a_replayed_dead_letter_dies_again_and_is_stored_once_it_is_mended(stack):
@@ -153,11 +142,11 @@ def replayed(stack, letter, *options):
 def test_submitting_again_changes_nothing_and_replacing_goes_on_where_the_old_job_was(stack):
     stack.produce(Traffic(seed=11, ids=20, start_ms=int(time.time() * 1000)).records(20))
     stack.wait_until_done()
-    job, _ = restarts(stack)
+    job = stack.job()
     assert "runs already" in stack.command("submit").stdout
-    assert restarts(stack)[0].id == job.id
+    assert stack.job().id == job.id
     assert f"stopped job {job.name} with savepoint" in stack.command("submit", "--replace", timeout=120).stdout
-    assert restarts(stack)[0].id != job.id
+    assert stack.job().id != job.id
     assert records_read(stack) == 0
     stack.produce(Traffic(seed=12, ids=20, start_ms=int(time.time() * 1000)).records(5))
     wait(lambda: records_read(stack) == 5, 20, "five records to be read")
@@ -165,7 +154,7 @@ def test_submitting_again_changes_nothing_and_replacing_goes_on_where_the_old_jo
 
 def records_read(stack):
     """What the sources of the job that runs now have read, once they report it."""
-    url = f"{stack.settings.flink_rest_url}/jobs/{restarts(stack)[0].id}"
+    url = f"{stack.settings.flink_rest_url}/jobs/{stack.job().id}"
     (vertex,) = httpx.get(url).json()["vertices"]
     name = "Source__KafkaSource-default_catalog_default_database_messages.numRecordsIn"
     metrics = f"{url}/vertices/{vertex['id']}/subtasks/metrics?get={name}&agg=sum"
@@ -177,7 +166,7 @@ def test_the_index_is_built_by_itself_and_dropped_by_hand(stack):
     stack.produce(Traffic(seed=15, ids=400, start_ms=int(time.time() * 1000)).records(800))
     stack.wait_until_done()
     assert stack.query("SELECT count(*) FROM text_message_embeddings")[0][0] >= 100
-    wait(lambda: status(stack)["index"]["state"] == "valid", 150, "the index")
+    wait(lambda: stack.status()["index"]["state"] == "valid", 150, "the index")
     assert "built the vector index text_message_embeddings_hnsw" in (stack.directory / "logs" / "stack.log").read_text()
     stack.command("index", "drop")
     time.sleep(20)

@@ -1,10 +1,8 @@
 """Outages eleven times as long as the checkpoint time-out, under load: the job waits, and goes on where it was."""
 
-import json
 import shutil
 import time
 
-import httpx
 import pytest
 import yaml
 
@@ -49,28 +47,15 @@ def traffic(request):
     return Traffic(seed=seed, ids=500, start_ms=int(time.time() * 1000) - 3_600_000)
 
 
-def status(stack):
-    return json.loads(stack.command("status", "--json").stdout)
-
-
-def the_job(stack):
-    return flink.Cluster(stack.settings).job(stack.settings.flink_job_name)
-
-
-def exceptions(stack):
-    facts = httpx.get(f"{stack.settings.flink_rest_url}/jobs/{the_job(stack).id}/exceptions").json()
-    return facts["exceptionHistory"]["entries"]
-
-
 @pytest.mark.parametrize(("part", "waits_for"), [("service", "service"), ("postgres", "database")])
 def test_the_job_waits_and_says_for_what(stack, traffic, say, part, waits_for):
-    before = (the_job(stack), exceptions(stack))
-    failed = status(stack)["failed_checkpoints"]
+    before = stack.restarts()
+    failed = stack.status()["failed_checkpoints"]
     with producing(stack, (traffic.records(50) for _ in range(OUTAGE // 2)), pause=1.0):
         time.sleep(3)
         with suspended(stack.processes_of(part)):
             time.sleep(OUTAGE)
-            found = status(stack)
+            found = stack.status()
         ended = time.monotonic()
     stack.wait_until_done()
     say(f"{part}: away for {OUTAGE} s, lag {found['lag']}, recovered in {time.monotonic() - ended:.1f} s")
@@ -79,7 +64,7 @@ def test_the_job_waits_and_says_for_what(stack, traffic, say, part, waits_for):
     assert found["since_checkpoint_seconds"] > OUTAGE - CHECKPOINT_TIMEOUT
     assert found["oldest_unread_seconds"] > OUTAGE - CHECKPOINT_TIMEOUT
     assert found["failed_checkpoints"] - failed >= 8
-    assert (the_job(stack), exceptions(stack)) == before
+    assert stack.restarts() == before
     assert_table_equals_topic(stack)
 
 
@@ -95,17 +80,17 @@ def test_kafka_comes_back(stack, traffic, say):
 
 
 def test_a_job_that_waits_can_be_cancelled_but_not_stopped(stack, traffic):
-    job, cluster = the_job(stack), flink.Cluster(stack.settings)
+    job, cluster = stack.job(), flink.Cluster(stack.settings)
     with suspended(stack.processes_of("service")):
         stack.produce(traffic.records(50))
-        wait(lambda: status(stack)["waits_for"] == ["service"], 60, "a job that waits")
+        wait(lambda: stack.status()["waits_for"] == ["service"], 60, "a job that waits")
         with pytest.raises(flink.NotStopped):
             cluster.stop(job, timeout=10)
-        assert the_job(stack) == job
+        assert stack.job() == job
         replacing = stack.command("submit", "--replace", check=False, timeout=180)
-        assert (replacing.returncode, the_job(stack)) == (2, job)
+        assert (replacing.returncode, stack.job()) == (2, job)
         cluster.cancel(job)
-        wait(lambda: the_job(stack) is None, 30, "the job to end")
+        wait(lambda: stack.job() is None, 30, "the job to end")
     stack.command("submit", timeout=180)
     stack.wait_until_done()
     assert_table_equals_topic(stack)

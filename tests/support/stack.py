@@ -9,9 +9,10 @@ import time
 import uuid
 from contextlib import contextmanager, suppress
 
+import httpx
 import psutil
 
-from embedstream import kafka, store
+from embedstream import flink, kafka, store
 from embedstream.settings import Settings, load_settings
 
 
@@ -45,6 +46,19 @@ class RunningStack:
     def parts(self):
         done = self.command("local", "status", "--json", "--dir", str(self.directory), check=False)
         return {part["name"]: part for part in json.loads(done.stdout)["parts"]}
+
+    def status(self):
+        """What `embedstream status` says."""
+        return json.loads(self.command("status", "--json").stdout)
+
+    def job(self):
+        return flink.Cluster(self.settings).job(self.settings.flink_job_name)
+
+    def restarts(self):
+        """The job, and the exceptions for which Flink restarted it."""
+        job = self.job()
+        facts = httpx.get(f"{self.settings.flink_rest_url}/jobs/{job.id}/exceptions").json()
+        return job, facts["exceptionHistory"]["entries"]
 
     def kill(self, part):
         """kill -9 of a part's process; returns its pid."""
