@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedstream.service.cpus import usable_cpus
-from embedstream.service.runtime import op, openvino
+from embedstream.service.runtime import core, op, openvino
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ def _openvino(left: Matrix, right: Matrix) -> Callable[[], object]:
     parameter = op.parameter([SIDE, SIDE], np.float32)
     graph = openvino.Model([op.matmul(parameter, op.constant(right), False, False)], [parameter])
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False}
-    request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+    request = core().compile_model(graph, "CPU", options).create_infer_request()
     return lambda: request.infer([left], share_inputs=True, share_outputs=True)
 
 

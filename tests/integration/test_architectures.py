@@ -8,7 +8,7 @@ from embedstream.service.batching import Batcher
 from embedstream.service.engine import OpenVinoEngine
 from embedstream.service.exported import build_exported
 from embedstream.service.model import find_model, revision
-from embedstream.service.runtime import op, openvino
+from embedstream.service.runtime import core, op, openvino
 from support.tiny import BUILT, MODELS, TEXTS, expected
 
 
@@ -25,7 +25,7 @@ def exported(tmp_path):
     """A directory in which the network is an OpenVINO IR."""
     root = tmp_path / "model"
     shutil.copytree(MODELS / "electra", root)
-    openvino.save_model(openvino.Core().read_model(root / "onnx/model.onnx"), root / "openvino/openvino_model.xml")
+    openvino.save_model(core().read_model(root / "onnx/model.onnx"), root / "openvino/openvino_model.xml")
     (root / "onnx/model.onnx").unlink()
     return root
 

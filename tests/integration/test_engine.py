@@ -92,6 +92,24 @@ def test_a_huge_text_is_counted_to_its_end(batcher):
     assert np.isfinite(embedded.vectors).all()
 
 
+SIGNALLED = """
+import os, signal, sys
+from embedstream.service.engine import OpenVinoEngine
+from embedstream.service.model import find_model
+
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
+first, second = (OpenVinoEngine(find_model(sys.argv[1]), workers=1) for _ in range(2))
+del first, second
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(heard != [True])
+"""
+
+
+def test_engines_that_have_ended_leave_signals_alone():
+    subprocess.run([sys.executable, "-c", SIGNALLED, MINILM], check=True)
+
+
 WITNESS = """
 import sys
 
@@ -234,7 +252,7 @@ def test_int8_is_a_space_of_its_own_and_says_how_far_it_is_off(tiny, caplog):
 
 
 def test_a_cpu_without_bf16_is_not_made_to_emulate_it(tiny, monkeypatch):
-    monkeypatch.setattr(precision, "_computes_bf16", lambda _: False)
+    monkeypatch.setattr(precision, "_computes_bf16", lambda: False)
     model = tiny()
     assert OpenVinoEngine(model, 1, "auto").facts.precision == "f32"
     with pytest.raises(ConfigError, match="EMBEDDING_PRECISION"):
@@ -243,7 +261,7 @@ def test_a_cpu_without_bf16_is_not_made_to_emulate_it(tiny, monkeypatch):
 
 @pytest.mark.parametrize("wanted", ["auto", "bf16"])
 def test_bf16_shares_the_space_of_f32(tiny, monkeypatch, wanted):
-    monkeypatch.setattr(precision, "_computes_bf16", lambda _: True)
+    monkeypatch.setattr(precision, "_computes_bf16", lambda: True)
     monkeypatch.setattr(precision, "SAME_VECTORS", 0.99)
     model = tiny()
     facts = OpenVinoEngine(model, 1, wanted).facts

@@ -8,7 +8,7 @@ import numpy as np
 
 from embedstream.errors import ConfigError
 from embedstream.service.nodes import parameters, pooled
-from embedstream.service.runtime import op, openvino
+from embedstream.service.runtime import core, op, openvino
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def build_exported(model: Model, exported: Exported) -> openvino.Model:
     Raises ConfigError if the file is no graph from tokens to a vector for each token.
     """
     try:
-        graph = openvino.Core().read_model(exported.graph)
+        graph = core().read_model(exported.graph)
         graph.reshape({given: [-1, -1] for given in graph.inputs})
         ids, mask = parameters()
         for given in graph.inputs:

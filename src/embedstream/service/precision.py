@@ -13,13 +13,14 @@ from embedstream.errors import ConfigError
 from embedstream.service.architectures import Encoder, Foreign
 from embedstream.service.encoder import build_encoder
 from embedstream.service.exported import build_exported
-from embedstream.service.runtime import openvino
+from embedstream.service.runtime import core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from embedstream.service.model import Model
+    from embedstream.service.runtime import openvino
 
     Run = Callable[[Sequence[Sequence[str]]], Sequence[npt.NDArray[np.float32]]]
     """Batches of texts to their vectors."""
@@ -81,20 +82,19 @@ def compile_model(
 
     Raises ConfigError if the weights cannot be used, or not in that precision.
     """
-    core = openvino.Core()
-    able = _computes_bf16(core)
+    able = _computes_bf16()
     if wanted == "bf16" and not able:
         raise ConfigError("EMBEDDING_PRECISION is bf16, which this CPU has no instructions for: set it to auto")
     graph = _build(model)
-    exact = core.compile_model(graph, "CPU", _properties(workers, "f32"))
+    exact = core().compile_model(graph, "CPU", _properties(workers, "f32"))
     if wanted == "f32" or (wanted == "auto" and not able):
         _log("f32", "it was asked for" if wanted == "f32" else "the CPU has no instructions for bf16")
         return Compiled(exact, "f32", 1.0)
     other: Precision = "int8" if wanted == "int8" else "bf16"
     if other == "int8":
-        coarse = core.compile_model(_build(model, int8=True), "CPU", _properties(workers, "f32"))
+        coarse = core().compile_model(_build(model, int8=True), "CPU", _properties(workers, "f32"))
     else:
-        coarse = core.compile_model(graph, "CPU", _properties(workers, "bf16"))
+        coarse = core().compile_model(graph, "CPU", _properties(workers, "bf16"))
     probed = _probe(open_run(exact), open_run(coarse))
     precision = choose(wanted, probed)
     _log(precision, f"{other} is {probed.speed:.2f} times as fast as f32, at a cosine of {probed.fidelity:.6f}")
@@ -111,9 +111,9 @@ def _build(model: Model, *, int8: bool = False) -> openvino.Model:
     return build_exported(model, model.network)
 
 
-def _computes_bf16(core: openvino.Core) -> bool:
+def _computes_bf16() -> bool:
     # Elsewhere it is emulated, and some 30 times slower.
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def choose(wanted: Wanted, probed: Probed) -> Precision:
