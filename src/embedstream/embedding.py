@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 import numpy as np
 
 from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamError, Rejected
@@ -246,17 +244,30 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
+class _Answer(msgspec.Struct):
+    """What `POST /generate` gives for many texts; the vectors travel in base64, as little-endian float32."""
+
+    model_name: str
+    model_revision: str
+    embeddings: bytes
+    token_counts: list[int]
+    truncated: list[bool]
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+
+
 def _parse(response: httpx.Response, count: int, space: Space) -> list[Embedded]:
     try:
-        body = json.loads(response.content)
-        _check_model(body["model_name"], body["model_revision"], space)
-        rows = np.frombuffer(base64.b64decode(body["embeddings"], validate=True), "<f4").reshape(count, space.dimension)
-        tokens, truncated = list(body["token_counts"]), list(body["truncated"])
-    except (ValueError, KeyError, TypeError, binascii.Error) as exc:
+        answer = _decode_answer(response.content)
+        _check_model(answer.model_name, answer.model_revision, space)
+        rows = np.frombuffer(answer.embeddings, "<f4").reshape(count, space.dimension)
+        results = [Embedded(*facts) for facts in zip(rows, answer.token_counts, answer.truncated, strict=True)]
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise Failed("the answer is not what POST /generate gives") from exc
-    if len(tokens) != count or len(truncated) != count or not np.isfinite(rows).all():
-        raise Failed("the answer has a vector that is not finite, or facts of too few texts")
-    return [Embedded(*row) for row in zip(rows, tokens, truncated, strict=True)]
+    if not np.isfinite(rows).all():
+        raise Failed("the answer has a vector that is not finite")
+    return results
 
 
 def _check_model(name: str, revision: str, space: Space) -> None:

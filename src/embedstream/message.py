@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+
+import msgspec
 
 from embedstream.errors import Rejected
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Encode: TypeAlias = Callable[[dict[str, Any]], str]
+
 MAX_ID_BYTES = 512
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = str.maketrans({0: _REPLACEMENT} | dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT))
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -72,7 +78,7 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
     recorded = _recorded_at(record)
     if record.value is None:
         return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH))
-    body = _parse(record.value)
+    body, encode = _parse(record.value)
     sanitized = _sanitize(body, record.value)
     text = _text(body.get("text"), rules.max_text_bytes)
     _check_model(body.get("model"), rules.model_name)
@@ -84,7 +90,7 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
         content_hash=content_hash(text),
         timestamp=timestamp,
         source=_source(body.get("source")),
-        metadata=_metadata(body.get("metadata"), sanitized=sanitized),
+        metadata=_metadata(body.get("metadata"), encode, sanitized=sanitized),
     )
 
 
@@ -97,18 +103,28 @@ def _reject(code: str, reason: str) -> NoReturn:
     raise Rejected("decode", code, reason)
 
 
-def _parse(value: bytes) -> dict[str, Any]:
+def _parse(value: bytes) -> tuple[dict[str, Any], _Encode]:
+    """The object, and what writes a part of it as JSON again."""
+    encode: _Encode = _encode
     try:
-        body = _DECODER.decode(value.decode())
+        body = _decode(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        body, encode = _parse_again(value), _encode_checked
+    if not isinstance(body, dict):
+        _reject("not_an_object", "the value is JSON, but not an object")
+    return body, encode
+
+
+def _parse_again(value: bytes) -> object:
+    """What msgspec refuses and json takes are halves of surrogate pairs, and numbers beyond any float (as infinite)."""
+    try:
+        return _DECODER.decode(value.decode())
     except UnicodeDecodeError as exc:
         raise Rejected("decode", "not_utf8", f"the value is not UTF-8 (byte {exc.start})") from None
     except json.JSONDecodeError as exc:
         raise Rejected("decode", "not_json", f"the value is not JSON ({exc.msg} at character {exc.pos})") from None
     except (RecursionError, ValueError):
         raise Rejected("decode", "not_json", "the value is JSON of unreasonable depth or with a huge number") from None
-    if not isinstance(body, dict):
-        _reject("not_an_object", "the value is JSON, but not an object")
-    return body
 
 
 def _reject_constant(name: str) -> NoReturn:
@@ -116,6 +132,13 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
+_encode_checked = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = msgspec.json.Decoder().decode
+_encode_bytes = msgspec.json.Encoder().encode
+
+
+def _encode(node: dict[str, Any]) -> str:
+    return _encode_bytes(node).decode()
 
 
 def _sanitize(body: dict[str, Any], value: bytes) -> bool:
@@ -274,13 +297,13 @@ def _source(given: object) -> str | None:
     return given
 
 
-def _metadata(given: object, *, sanitized: bool) -> str:
+def _metadata(given: object, encode: _Encode, *, sanitized: bool) -> str:
     if given is not None and not isinstance(given, dict):
         _reject("bad_metadata", "the metadata is not an object")
     if not given and not sanitized:
         return "{}"
     try:
-        return _ENCODER.encode((given or {}) | ({"sanitized": True} if sanitized else {}))
+        return encode((given or {}) | ({"sanitized": True} if sanitized else {}))
     except (RecursionError, ValueError):
         raise Rejected(
             "decode", "bad_metadata", "the metadata nests too deep, or has a number that is too large"

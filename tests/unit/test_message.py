@@ -1,12 +1,13 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstream.errors import Rejected
-from embedstream.message import Delete, Message, Record, Rules, Version, content_hash, decode
+from embedstream.message import Delete, Message, Record, Rules, Version, _decode, _encode, content_hash, decode
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 RULES = Rules(MODEL, 100)
@@ -211,3 +212,34 @@ def test_any_json_is_decoded_to_what_postgresql_can_store_or_rejected(value):
         assert "\0" not in text
         text.encode()
     assert isinstance(json.loads(decoded.metadata), dict)
+
+
+@st.composite
+def nearly_json(draw):
+    """JSON in which a few bytes are others."""
+    raw = bytearray(json.dumps(draw(JSON), ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass"))
+    for _ in range(draw(st.integers(0, 2))):
+        raw[draw(st.integers(0, len(raw) - 1))] = draw(
+            st.sampled_from(b'0123456789eE+-."\\/u[]{},:\n\0\x7f\xc3\xa9\xed')
+        )
+    return bytes(raw)
+
+
+@settings(max_examples=500)
+@given(nearly_json())
+def test_the_fast_decoder_takes_nothing_that_json_would_read_otherwise(value):
+    try:
+        fast = _decode(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return
+    assert repr(fast) == repr(json.loads(value.decode(), parse_constant=pytest.fail))
+    if isinstance(fast, dict):
+        assert repr(json.loads(_encode(fast))) == repr(fast)
+
+
+def test_numbers_without_bounds_keep_their_digits_or_are_rejected():
+    metadata = message(b'{"text": "a", "metadata": {"n": 123456789012345678901234567890, "x": 1e22}}').metadata
+    assert json.loads(metadata) == {"n": 123456789012345678901234567890, "x": 1e22}
+    assert message(b'{"text": "a", "x": 1e400, "metadata": {"n": 1}}').metadata == '{"n":1}'
+    with pytest.raises(Rejected, match="a number that is too large"):
+        message(b'{"text": "a", "metadata": {"n": 1e400}}')
