@@ -169,7 +169,6 @@ def test_the_index_is_built_by_itself_and_dropped_by_hand(stack):
     wait(lambda: stack.status()["index"]["state"] == "valid", 150, "the index")
     assert "built the vector index text_message_embeddings_hnsw" in (stack.directory / "logs" / "stack.log").read_text()
     stack.command("index", "drop")
-    time.sleep(20)
     facts = json.loads(stack.command("index", "status", "--json").stdout)
     assert (facts["state"], facts["dropped_at"] is not None) == ("none", True)
     stack.command("index", "build")

@@ -17,8 +17,8 @@ from support.stack import producing, running_stack, wait
 from support.traffic import Traffic
 
 SEED = environment_number("FAULTS_SEED", int(time.time()))
-COUNT = environment_number("FAULTS_COUNT", 4)
-MESSAGES = environment_number("FAULTS_MESSAGES", 8_000)
+COUNT = environment_number("FAULTS_COUNT", 3)
+MESSAGES = environment_number("FAULTS_MESSAGES", 6_000)
 PARTITIONS = 4
 BATCH = 250
 

@@ -69,10 +69,10 @@ def test_a_text_has_the_same_vector_alone_and_among_mates(batcher, reference):
         assert np.abs(half - alone).max() < 1e-6
 
 
-def test_texts_of_300_lengths_come_back_in_order(batcher):
+def test_texts_of_many_lengths_come_back_in_order(batcher):
     words = " ".join(entry.text for entry in docstrings()[:400]).split()
-    texts = [" ".join(words[start : start + 1 + start % 40]) for start in range(300)]
-    shuffled = random.Random(7).sample(range(300), 300)
+    texts = [" ".join(words[start : start + 1 + start % 40]) for start in range(120)]
+    shuffled = random.Random(7).sample(range(120), 120)
     vectors = batcher.embed(texts).vectors
     again = batcher.embed([texts[place] for place in shuffled]).vectors
     assert np.abs(again - vectors[shuffled]).max() < 1e-6

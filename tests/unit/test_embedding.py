@@ -168,7 +168,7 @@ def test_one_poison_is_found_and_confirmed_with_2_log2_n_extra_calls(size):
         assert len(service.requests) - 1 <= 2 * math.log2(size)
 
 
-@hypothesis.settings(deadline=None)
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(st.integers(1, 64).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1)))))
 def test_any_poisons_are_charged_and_nobody_else(case):
     size, poisons = case
