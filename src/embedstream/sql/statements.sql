@@ -16,7 +16,9 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
     state text, content_hash bytea,
     text text, embedding real[], source text, message_timestamp timestamptz, metadata text,
     token_count integer, truncated boolean
-) ON COMMIT DELETE ROWS
+) WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS;
+-- What lies here for a moment is neither compressed nor moved out of its page, where it fits.
+ALTER TABLE incoming ALTER embedding SET STORAGE EXTERNAL
 
 -- name: copy_incoming
 COPY incoming FROM STDIN (FORMAT binary)
