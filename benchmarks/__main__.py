@@ -16,6 +16,7 @@ import typer
 
 from benchmarks import compare as comparing
 from benchmarks import report as reporting
+from benchmarks.headlines import headlines, placed
 from benchmarks.machine import circumstances
 from benchmarks.measure import measure
 from benchmarks.plan import Plan, Scenario
@@ -89,14 +90,18 @@ def _read(path: Path) -> dict[str, Any]:
 def report(
     results: Annotated[Path, typer.Option(help="Directory of the results.")] = RESULTS,
     out: Annotated[Path, typer.Option(help="Directory of the page and its plots.")] = Path("docs"),
+    readme: Annotated[Path, typer.Option(help="Page that shows the headlines.")] = Path("README.md"),
 ) -> None:
-    """Write performance.md and its plots from the newest result of each scenario.
+    """Write performance.md and its plots, and the README's headlines, from the newest result of each scenario.
 
     Example: python -m benchmarks report
     """
     newest = reporting.newest([_read(path) for path in sorted(results.glob("*.json"))], SCENARIOS)
     for path in reporting.write(newest, out):
         print(f"wrote {path}")
+    page = readme.read_text(encoding="utf-8")
+    readme.write_text(placed(page, headlines(newest)), encoding="utf-8")
+    print(f"wrote the headlines of {readme}")
 
 
 if __name__ == "__main__":

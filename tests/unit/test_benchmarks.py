@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks import compare, report
 from benchmarks.__main__ import SCENARIOS, app
+from benchmarks.headlines import headlines, placed
 from benchmarks.load import Shape, percentiles
 from benchmarks.machine import circumstances
 from benchmarks.measure import measure, ratios, summary
@@ -160,3 +161,13 @@ def test_the_page_is_what_the_results_give(tmp_path):
     for path in report.write(report.newest(results, SCENARIOS), tmp_path):
         committed = ROOT / "docs" / path.relative_to(tmp_path)
         assert committed.read_text() == path.read_text(), "run `python -m benchmarks report`"
+    readme = (ROOT / "README.md").read_text()
+    assert readme == placed(readme, headlines(report.newest(results, SCENARIOS))), "run `python -m benchmarks report`"
+
+
+def test_headlines_are_ratios_of_the_same_rounds():
+    engine = result({"sentence-transformers": [10.0, 30.0], "embedstream": [40.0, 90.0]})
+    text = headlines([engine])
+    assert "| engine, f32 | 65 texts/s | 3.50 times sentence-transformers |" in text
+    assert placed("a\n<!-- headlines -->\nold\n<!-- /headlines -->\nb", text).count(text) == 1
+    assert headlines([]) == ""

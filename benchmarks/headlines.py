@@ -1,0 +1,78 @@
+"""The few figures that the README shows, from the same results as docs/performance.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measure import ratios
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+OURS = "embedstream"
+STUB = "embedstream, stub model"
+BEGIN, END = "<!-- headlines -->\n", "<!-- /headlines -->"
+
+Result = dict[str, Any]
+
+
+def headlines(results: Sequence[Result]) -> str:
+    """A table in Markdown, and of what machine it holds; nothing where there is no result."""
+    rows = [row for result in results if result["scenario"] in _ROWS for row in _ROWS[result["scenario"]](result)]
+    if not rows:
+        return ""
+    machine = results[0]["machine"]
+    lines = ["| measured | | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    where = f"{machine['cpu']}, {machine['cpus_of_affinity_and_cgroup']} CPUs, all parts on them"
+    return "\n".join([*lines, "", f"Medians on one machine: {where}."]) + "\n"
+
+
+def placed(page: str, block: str) -> str:
+    """The page with `block` between its marks."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}{block}{END}{tail}"
+
+
+def _median(result: Result, contender: str, figure: str) -> float:
+    return float(result["figures"][contender][figure]["median"])
+
+
+def _against(result: Result, others: Sequence[str]) -> str:
+    """How many times each of the others that were measured; the ratios are taken round by round."""
+    rounds, figure = result["rounds"], result["figure"]
+    times = {other: ratios(rounds, figure, other)[OURS]["median"] for other in others if other in rounds}
+    return ", ".join(f"{value:.2f} times {other}" for other, value in times.items())
+
+
+def _engine(result: Result) -> Iterator[tuple[str, str, str]]:
+    others = [name for name in result["rounds"] if result["figure"] in result["figures"][name] and name != OURS]
+    yield "engine, f32", f"{_median(result, OURS, result['figure']):.0f} texts/s", _against(result, others)
+
+
+def _pipeline(result: Result) -> Iterator[tuple[str, str, str]]:
+    others = [name for name in result["rounds"] if result["figure"] in result["figures"][name] and name != OURS]
+    rate = f"{_median(result, OURS, result['figure']):.0f} messages/s"
+    yield "pipeline, from topic to committed row", rate, _against(result, others)
+    ceiling = _median(result, STUB, "stub_texts_per_second")
+    yield "pipeline with a stub for the model", f"{ceiling:,.0f} messages/s", ""
+
+
+def _latency(result: Result) -> Iterator[tuple[str, str, str]]:
+    name = "10 a second"
+    p50, p99 = (_median(result, name, f"p{percent}_ms") for percent in (50, 99))
+    yield "from produced to searchable, at 10 messages/s", f"p50 {p50:.0f} ms, p99 {p99:.0f} ms", ""
+
+
+def _replay(result: Result) -> Iterator[tuple[str, str, str]]:
+    rate = _median(result, "again", "texts_per_second")
+    embedded = _median(result, "again", "embedded_texts")
+    yield "a whole topic again", f"{rate:,.0f} messages/s", f"{embedded:.0f} texts embedded"
+
+
+_ROWS: dict[str, Callable[[Result], Iterator[tuple[str, str, str]]]] = {
+    "engine": _engine,
+    "pipeline": _pipeline,
+    "latency": _latency,
+    "replay": _replay,
+}
