@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -56,6 +57,7 @@ def run_one(name: str, rounds: int, seed: int, *, quick: bool) -> dict[str, Any]
     """The whole result of a scenario."""
     scenario = cast("Scenario", importlib.import_module(f"benchmarks.scenarios.{name}"))
     facts = circumstances()
+    began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix=f"benchmark-{name}-"))
     with ExitStack() as closing:
         plan = Plan(rounds, seed, quick, directory, closing)
@@ -69,6 +71,7 @@ def run_one(name: str, rounds: int, seed: int, *, quick: bool) -> dict[str, Any]
         "settings": {"rounds": rounds, "seed": seed, "quick": quick},
         "texts": fingerprint(plan.texts(0, 100)),
         **measured,
+        "minutes": round((time.monotonic() - began) / 60, 1),
     }
 
 

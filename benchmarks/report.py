@@ -102,5 +102,5 @@ def _origin(result: Result) -> str:
         f"{machine['cpu']}, {machine['cpus_of_affinity_and_cgroup']} CPUs ({flags}), {machine['memory_gib']} GiB; "
         f"{machine['busy']:.0%} busy with other things before the run. {versions}. "
         f"`{own.strip()} {result['command']}` at {result['commit']}, {result['at'][:10]}, "
-        f"{result['settings']['rounds']} rounds.".replace("` ", "`", 1)
+        f"{result['settings']['rounds']} rounds in {result['minutes']:.0f} minutes.".replace("` ", "`", 1)
     )

@@ -40,7 +40,15 @@ def result(rates, name="engine", quick=False, at="2026-01-01T00:00:00+00:00"):
     assert measured["rounds"] == rounds
     settings = {"rounds": 3, "seed": 1, "quick": quick}
     facts = {"machine": {"cpu": "x", "flags": ["avx2"], "cpus_of_affinity_and_cgroup": 2, "memory_gib": 24, "busy": 0}}
-    own = {"title": "A title", "figure": "rate", "settings": settings, "texts": "f", "at": at, "commit": "abc"}
+    own = {
+        "title": "A title",
+        "figure": "rate",
+        "settings": settings,
+        "texts": "f",
+        "at": at,
+        "commit": "abc",
+        "minutes": 4.2,
+    }
     return {"scenario": name, "command": "c", "set": {}, "versions": {"python": "3.11"}, **own, **facts, **measured}
 
 
