@@ -70,7 +70,7 @@ check: setup ## lint, format check, types, import rules
 bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--quick"; about an hour)
 	$(BIN)/python -m benchmarks run $(SCENARIO) $(BENCH)
 
-STREAMS := quixstreams
+STREAMS := quixstreams cocoindex
 
 .PHONY: bench-peers
 bench-peers: .venv-peers/installed $(STREAMS:%=.venv-streams/%/installed) ## install what everything is measured against (8 GB: torch)

@@ -13,7 +13,7 @@ from benchmarks.raw import ENGINE, RawEngine
 from benchmarks.stack import running_service, running_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from embedstream.settings import Settings
 
@@ -38,29 +38,28 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
     def model(job: Settings) -> Measure:
         return lambda number: _rate(job, plan.texts(number, texts))
 
-    def stub_model(job: Settings) -> Measure:
-        return lambda number: _ceiling(job, plan.texts(number, ceiling_texts))
+    def stub_model(job: Settings, share: int = 1) -> Measure:
+        return lambda number: _ceiling(job, plan.texts(number, ceiling_texts // share))
 
     yield Contender(ENGINE, lambda number: {FIGURE: engine.texts_per_second(plan.texts(number, texts))})
     yield Contender("embedstream", model(real))
     yield Contender("naive Flink job", lambda number: _rate(naive, plan.texts(number, texts // 4)))
     for peer in STREAMING:
-        yield _contender(plan, peer, peer.name, stack.named(peer.package), model)
+        own = stack.named(peer.package)
+        yield _contender(plan, peer, peer.name, own, model(own))
     yield Contender(f"embedstream{STUB}", stub_model(ceiling))
     for peer in STREAMING:
         own = stack.named(f"{peer.package}_stub", embedding_service_url=stub)
-        yield _contender(plan, peer, f"{peer.name}{STUB}", own, stub_model)
+        yield _contender(plan, peer, f"{peer.name}{STUB}", own, stub_model(own, peer.ceiling_share))
 
 
-def _contender(
-    plan: Plan, peer: Streaming, name: str, settings: Settings, measure: Callable[[Settings], Measure]
-) -> Contender | Skipped:
+def _contender(plan: Plan, peer: Streaming, name: str, settings: Settings, measure: Measure) -> Contender | Skipped:
     try:
         version = peer.version()
         plan.closing.enter_context(running_streaming(peer, settings, plan.directory))
     except PeerFailed as exc:
         return Skipped(name, str(exc))
-    return Contender(name, measure(settings), version)
+    return Contender(name, measure, version)
 
 
 def _rate(settings: Settings, texts: list[str]) -> Figures:
