@@ -70,10 +70,10 @@ check: setup ## lint, format check, types, import rules
 bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--quick"; about an hour)
 	$(BIN)/python -m benchmarks run $(SCENARIO) $(BENCH)
 
-STREAMS := quixstreams cocoindex
+STREAMS := quixstreams cocoindex pathway
 
 .PHONY: bench-peers
-bench-peers: .venv-peers/installed $(STREAMS:%=.venv-streams/%/installed) ## install what everything is measured against (8 GB: torch)
+bench-peers: .venv-peers/installed $(STREAMS:%=.venv-streams/%/installed) ## install what everything is measured against (8 GB: torch, Pathway)
 
 FIND_MODEL := from embedstream.service.model import find_model; \
 	print(find_model("sentence-transformers/all-MiniLM-L6-v2").directory)

@@ -52,6 +52,7 @@ class Streaming:
 STREAMING = (
     Streaming("Quix Streams", "quix_streams.py", "quixstreams", processes=2),
     Streaming("CocoIndex", "cocoindex_flow.py", "cocoindex", ceiling_share=20),
+    Streaming("Pathway", "pathway_pipeline.py", "pathway"),
 )
 
 
@@ -93,7 +94,11 @@ class _Process(Part):
         self._seen = False
 
     def program(self) -> Command:
-        own = {"COCOINDEX_DB": str(self._home / "cocoindex.db"), "COCOINDEX_DISABLE_USAGE_TRACKING": "1"}
+        own = {
+            "COCOINDEX_DB": str(self._home / "cocoindex.db"),
+            "COCOINDEX_DISABLE_USAGE_TRACKING": "1",
+            "PATHWAY_THREADS": str(self._settings.flink_parallelism),
+        }
         return Command(self._command, {**child_environment(self._settings), **own})
 
     def is_ready(self) -> bool:
