@@ -70,8 +70,10 @@ check: setup ## lint, format check, types, import rules
 bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--quick"; about an hour)
 	$(BIN)/python -m benchmarks run $(SCENARIO) $(BENCH)
 
+STREAMS := quixstreams cocoindex pathway
+
 .PHONY: bench-peers
-bench-peers: .venv-peers/installed ## install what the engine and the service are measured against (6 GB: torch)
+bench-peers: .venv-peers/installed $(STREAMS:%=.venv-streams/%/installed) ## install what everything is measured against (8 GB: torch, Pathway)
 
 FIND_MODEL := from embedstream.service.model import find_model; \
 	print(find_model("sentence-transformers/all-MiniLM-L6-v2").directory)
@@ -80,6 +82,11 @@ FIND_MODEL := from embedstream.service.model import find_model; \
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	.venv-peers/bin/python benchmarks/peers/onnx_export.py "$$($(BIN)/python -c '$(FIND_MODEL)')" .venv-peers/model-onnx
+	touch $@
+
+.venv-streams/%/installed: benchmarks/peers/%.txt | setup
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 \

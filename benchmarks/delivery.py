@@ -73,17 +73,21 @@ def commit_times(settings: Settings, ids: Sequence[str]) -> dict[str, float]:
 
 def _wait(connection: psycopg.Connection[Any], settings: Settings, ids: Sequence[str]) -> None:
     """Ask for few ids at a time, and seldom, or the asking would be part of what is measured."""
-    statement = _about(settings, SQL("count(*)"))
     deadline = time.monotonic() + _PATIENCE
-    slices = [list(ids[start : start + _SLICE]) for start in range(0, len(ids), _SLICE)]
+    slices = [ids[start : start + _SLICE] for start in range(0, len(ids), _SLICE)]
     while slices:
-        [(found,)] = connection.execute(statement, [slices[0]]).fetchall()
-        if found == len(slices[0]):
+        if stored(connection, settings, slices[0]) == len(slices[0]):
             del slices[0]
         elif time.monotonic() > deadline:
             raise EmbedstreamError(f"messages are not in {settings.pgvector_table} after {_PATIENCE:.0f} s")
         else:
             time.sleep(_POLL)
+
+
+def stored(connection: psycopg.Connection[Any], settings: Settings, ids: Sequence[str]) -> int:
+    """How many of the ids are in the table."""
+    [(found,)] = connection.execute(_about(settings, SQL("count(*)")), [list(ids)]).fetchall()
+    return int(found)
 
 
 def _about(settings: Settings, columns: SQL) -> Composed:

@@ -27,6 +27,22 @@ round before its median was. Absolute numbers hold for the machine that is named
 measures anew.
 """
 
+LIMITS = """## Limits
+
+What the streaming peers of the pipeline do, and what they do not:
+
+- Each has the same topic, service and machine as embedstream, requests of up to 128 texts in base64, and a table of the
+  same shape. None decides by version which message wins, or makes dead letters, as embedstream does. CocoIndex keeps a
+  state of its own of what it stored; Quix Streams and Pathway keep none here.
+- Quix Streams runs as two processes, Pathway as two threads, CocoIndex as one process; embedstream has two slots.
+- Quix Streams has a sink of its own for PostgreSQL, but it writes lists as JSON, which `real[]` refuses. The sink that
+  stands here is a custom one that copies into a temporary table and merges it.
+- CocoIndex 1.0.26 was seen to delete the rows of messages that it read before it was ready. No load is
+  sent before that here. With the stub model it gets a twentieth of the texts.
+- Pathway 0.33 takes no column of the name `id` and writes to no view: its table calls the key `message_id`, and `id` is
+  a generated column.
+"""
+
 
 def newest(results: Sequence[Result], order: Sequence[str]) -> list[Result]:
     """The latest whole result of each scenario."""
@@ -45,7 +61,7 @@ def write(results: Sequence[Result], out: Path) -> Iterator[Path]:
         yield path
     page = out / "performance.md"
     sections = [section(result) for result in results] or ["No result is committed yet.\n"]
-    page.write_text("\n".join([HEAD, *sections]), encoding="utf-8")
+    page.write_text("\n".join([HEAD, *sections, LIMITS]), encoding="utf-8")
     yield page
 
 

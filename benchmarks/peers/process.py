@@ -34,10 +34,13 @@ class PeerFailed(EmbedstreamError):
 
 
 def environment() -> Path:
-    """The peers' virtual environment; raises PeerFailed where there is none."""
-    path = Path(os.environ.get("BENCH_PEERS_VENV", ROOT / ".venv-peers"))
+    """The virtual environment of the peers of engine and service; raises PeerFailed where there is none."""
+    return existing(Path(os.environ.get("BENCH_PEERS_VENV", ROOT / ".venv-peers")), ".venv-peers")
+
+
+def existing(path: Path, name: str) -> Path:
     if not (path / "bin" / "python").exists():
-        raise PeerFailed(f"there is no {path.name}: make bench-peers")
+        raise PeerFailed(f"there is no {name}: make bench-peers")
     return path
 
 

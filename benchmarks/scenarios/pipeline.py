@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.delivery import messages, seconds_to_table
 from benchmarks.peers.naive_flink import running_naive_job
-from benchmarks.plan import Contender, Figures, Plan, Skipped
+from benchmarks.peers.process import PeerFailed
+from benchmarks.peers.streaming import STREAMING, Streaming, running_streaming
+from benchmarks.plan import Contender, Figures, Measure, Plan, Skipped
 from benchmarks.raw import ENGINE, RawEngine
 from benchmarks.stack import running_service, running_stack
 
@@ -20,6 +22,7 @@ FIGURE = "texts_per_second"
 BASELINE = ENGINE
 CEILING = "stub_texts_per_second"
 """A figure of its own: the engine is no measure for what runs without it."""
+STUB = ", stub model"
 
 
 def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
@@ -31,10 +34,32 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
     ceiling = start(stack.running_job(stack.named("stub", embedding_service_url=stub)))
     naive = start(running_naive_job(stack, stack.named("naive")))
     engine = RawEngine()
+
+    def model(job: Settings) -> Measure:
+        return lambda number: _rate(job, plan.texts(number, texts))
+
+    def stub_model(job: Settings, share: int = 1) -> Measure:
+        return lambda number: _ceiling(job, plan.texts(number, ceiling_texts // share))
+
     yield Contender(ENGINE, lambda number: {FIGURE: engine.texts_per_second(plan.texts(number, texts))})
-    yield Contender("embedstream", lambda number: _rate(real, plan.texts(number, texts)))
+    yield Contender("embedstream", model(real))
     yield Contender("naive Flink job", lambda number: _rate(naive, plan.texts(number, texts // 4)))
-    yield Contender("embedstream, stub model", lambda number: _ceiling(ceiling, plan.texts(number, ceiling_texts)))
+    for peer in STREAMING:
+        own = stack.named(peer.package)
+        yield _contender(plan, peer, peer.name, own, model(own))
+    yield Contender(f"embedstream{STUB}", stub_model(ceiling))
+    for peer in STREAMING:
+        own = stack.named(f"{peer.package}_stub", embedding_service_url=stub)
+        yield _contender(plan, peer, f"{peer.name}{STUB}", own, stub_model(own, peer.ceiling_share))
+
+
+def _contender(plan: Plan, peer: Streaming, name: str, settings: Settings, measure: Measure) -> Contender | Skipped:
+    try:
+        version = peer.version()
+        plan.closing.enter_context(running_streaming(peer, settings, plan.directory))
+    except PeerFailed as exc:
+        return Skipped(name, str(exc))
+    return Contender(name, measure, version)
 
 
 def _rate(settings: Settings, texts: list[str]) -> Figures:

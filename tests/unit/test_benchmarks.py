@@ -1,4 +1,5 @@
 import json
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from benchmarks.load import Shape, percentiles
 from benchmarks.machine import circumstances
 from benchmarks.measure import measure, ratios, summary
 from benchmarks.peak import gflop
+from benchmarks.peers.process import HERE, PeerFailed
+from benchmarks.peers.streaming import STREAMING
 from benchmarks.plan import WARM_UP, Contender, Plan, Skipped
 from benchmarks.plot import bars
 from benchmarks.scenarios.replay import Seen, rate
@@ -146,6 +149,35 @@ def test_products_of_a_model():
 def test_latencies_are_told_in_milliseconds():
     assert percentiles([0.1, 0.2, 0.3], (50,)) == {"p50_ms": pytest.approx(200)}
     assert str(Shape(64, 4)) == "64x4"
+
+
+def test_a_streaming_peer_is_left_out_where_it_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_STREAMS_VENV", str(tmp_path))
+    peer = STREAMING[0]
+    with pytest.raises(PeerFailed, match=f"no .venv-streams/{peer.package}: make bench-peers"):
+        peer.version()
+    site = tmp_path / peer.package / "lib" / "python3.11" / "site-packages"
+    for directory in (site, tmp_path / peer.package / "bin"):
+        directory.mkdir(parents=True)
+    (tmp_path / peer.package / "bin" / "python").touch()
+    with pytest.raises(PeerFailed, match="not installed"):
+        peer.version()
+    (site / f"{peer.package}-1.2.dist-info").mkdir()
+    (site / f"{peer.package}-1.2.dist-info" / "METADATA").write_text(f"Name: {peer.package}\nVersion: 1.2\n")
+    assert peer.version() == {peer.package: "1.2"}
+
+
+@pytest.mark.parametrize("peer", STREAMING, ids=lambda peer: peer.package)
+def test_a_streaming_peer_has_a_script_and_a_pinned_environment(peer):
+    assert (HERE / peer.script).exists()
+    pinned = [line for line in (HERE / f"{peer.package}.txt").read_text().splitlines() if line[:1] != "#"]
+    assert all("==" in line for line in pinned)
+    assert peer.package in [line.partition("==")[0].partition("[")[0] for line in pinned]
+
+
+def test_make_installs_the_streaming_peers():
+    [line] = re.findall(r"^STREAMS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert line.split() == [peer.package for peer in STREAMING]
 
 
 def test_the_command_compares_files(tmp_path):
