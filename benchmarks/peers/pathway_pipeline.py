@@ -75,6 +75,6 @@ if password := os.environ.get("PGVECTOR_PASSWORD"):
 table = os.environ["PGVECTOR_TABLE"]
 with psycopg.connect(**database) as connection:
     connection.execute(f"ALTER TABLE {table} RENAME COLUMN id TO message_id")
-    connection.execute(f"ALTER TABLE {table} ADD COLUMN id text GENERATED ALWAYS AS (message_id) VIRTUAL")
+    connection.execute(f'ALTER TABLE {table} ADD COLUMN id text COLLATE "C" GENERATED ALWAYS AS (message_id) VIRTUAL')
 pw.io.postgres.write(rows, database, table, output_table_type="snapshot", primary_key=[rows.message_id])
 pw.run(monitoring_level=pw.MonitoringLevel.NONE)
