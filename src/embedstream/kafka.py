@@ -278,7 +278,8 @@ def reader(settings: Settings, **options: Any) -> Consumer:
         {
             **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
             "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
-            "queued.max.messages.kbytes": 65_536, "fetch.message.max.bytes": 8 * 1024 * 1024,
+            # What waits in memory: the limits count compressed bytes, which may be a twentieth of the records.
+            "queued.max.messages.kbytes": 16_384, "queued.min.messages": 20_000, "fetch.message.max.bytes": 1024 * 1024,
             "fetch.wait.max.ms": 50, "check.crcs": False, **options,
         }
     )  # fmt: skip
