@@ -47,6 +47,11 @@ def seconds_to_table(settings: Settings, sent: Sequence[Message]) -> float:
     return max(commit_times(settings, [message.id for message in sent]).values()) - began
 
 
+def rate(settings: Settings, texts: Sequence[str]) -> float:
+    """Texts a second, each a message of its own."""
+    return len(texts) / seconds_to_table(settings, messages(texts))
+
+
 def latencies(settings: Settings, sent: Sequence[Message], pauses: Sequence[float]) -> list[float]:
     """Seconds from `produce` to the commit for each message, sent after its pause whether others are done or not."""
     producer = Producer(kafka.client_config(settings))

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 OURS = "embedstream"
-STUB = "embedstream, stub model"
 BEGIN, END = "<!-- headlines -->\n", "<!-- /headlines -->"
 
 Result = dict[str, Any]
@@ -54,8 +53,12 @@ def _pipeline(result: Result) -> Iterator[tuple[str, str, str]]:
     others = [name for name in result["rounds"] if result["figure"] in result["figures"][name] and name != OURS]
     rate = f"{_median(result, OURS, result['figure']):.0f} messages/s"
     yield "pipeline, from topic to committed row", rate, _against(result, others)
-    ceiling = _median(result, STUB, "stub_texts_per_second")
-    yield "pipeline with a stub for the model", f"{ceiling:,.0f} messages/s", ""
+
+
+def _ceiling(result: Result) -> Iterator[tuple[str, str, str]]:
+    others = [name for name in result["rounds"] if name != OURS]
+    rate = f"{_median(result, OURS, result['figure']):,.0f} messages/s"
+    yield "the same with a stub for the model", rate, _against(result, others)
 
 
 def _latency(result: Result) -> Iterator[tuple[str, str, str]]:
@@ -73,6 +76,7 @@ def _replay(result: Result) -> Iterator[tuple[str, str, str]]:
 _ROWS: dict[str, Callable[[Result], Iterator[tuple[str, str, str]]]] = {
     "engine": _engine,
     "pipeline": _pipeline,
+    "ceiling": _ceiling,
     "latency": _latency,
     "replay": _replay,
 }

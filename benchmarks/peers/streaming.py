@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.delivery import messages, stored
 from benchmarks.peers.process import HERE, ROOT, PeerFailed, existing
+from benchmarks.plan import Contender, Skipped
 from embedstream import embedding, kafka, store
 from embedstream.local.part import Part, PartFailed, running
 from embedstream.local.process import Command
@@ -20,6 +21,7 @@ from embedstream.settings import child_environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.plan import Measure, Plan
     from embedstream.settings import Settings
 
 
@@ -54,6 +56,16 @@ STREAMING = (
     Streaming("CocoIndex", "cocoindex_flow.py", "cocoindex", ceiling_share=20),
     Streaming("Pathway", "pathway_pipeline.py", "pathway"),
 )
+
+
+def streaming_contender(plan: Plan, peer: Streaming, settings: Settings, measure: Measure) -> Contender | Skipped:
+    """The peer, running for as long as the plan; left out where it does not run here."""
+    try:
+        version = peer.version()
+        plan.closing.enter_context(running_streaming(peer, settings, plan.directory))
+    except PeerFailed as exc:
+        return Skipped(peer.name, str(exc))
+    return Contender(peer.name, measure, version)
 
 
 @contextmanager
