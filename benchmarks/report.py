@@ -29,6 +29,12 @@ measures anew.
 
 LIMITS = """## Limits
 
+- With the real model on a CPU, all that send batches wait for the model: the differences between them are of the size
+  of the noise. With the stub, Quix Streams and Pathway are faster than embedstream: they look up no id before they
+  embed, keep no ledger and no versions, and need no JVM beside Python. Of embedstream's CPU time a message, some
+  75 us are the job's Python worker, 35 PostgreSQL, 30 the TaskManager and 25 the service; no function of the worker
+  has more than 5 %.
+
 What the streaming peers of the pipeline do, and what they do not:
 
 - Each has the same topic, service and machine as embedstream, requests of up to 128 texts in base64, and a table of the
