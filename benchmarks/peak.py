@@ -11,11 +11,9 @@ from embedstream.service.cpus import usable_cpus
 from embedstream.service.runtime import core, op, openvino
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
-
-    from embedstream.service.model import Model
 
     Matrix = npt.NDArray[np.float32]
 
@@ -48,11 +46,13 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def gflop(model: Model, intermediate: int, tokens: Iterable[int]) -> float:
-    """The multiplications and additions of the model's matrix products over texts of so many tokens, in 1e9.
+def gflop(config: Mapping[str, int], tokens: Iterable[int]) -> float:
+    """The multiplications and additions of an encoder's matrix products over texts of so many tokens, in 1e9.
+
+    `config` is the model's config.json.
 
     Per layer and token: four d x d projections, two d x i products, and 2 x n x d for each half of the attention.
     """
-    width = model.dimension
-    dense = 2 * (4 * width**2 + 2 * width * intermediate)
-    return model.layers * sum(count * (dense + 4 * count * width) for count in tokens) / 1e9
+    width = config["hidden_size"]
+    dense = 2 * (4 * width**2 + 2 * width * config["intermediate_size"])
+    return config["num_hidden_layers"] * sum(count * (dense + 4 * count * width) for count in tokens) / 1e9

@@ -58,8 +58,9 @@ class _Run:
         self._plan = plan
         self._count = texts
         self._engine = RawEngine()
-        self._model = find_model(load_settings().embedding_model)
-        self._tokenizer = TextTokenizer(self._model)
+        model = find_model(load_settings().embedding_model)
+        self._config = json.loads((model.directory / "config.json").read_text(encoding="utf-8"))
+        self._tokenizer = TextTokenizer(model)
         self._reference: dict[int, Vectors] = {}
         self._peak = peak_gflops()
 
@@ -87,7 +88,7 @@ class _Run:
         self, number: int, texts: Sequence[str], rate: float, vectors: Vectors, *, is_reference: bool = False
     ) -> Figures:
         tokens = [len(one.ids) for one in self._tokenizer(texts)]
-        gflops = gflop(self._model, self._intermediate(), tokens) * rate / len(texts)
+        gflops = gflop(self._config, tokens) * rate / len(texts)
         figures = {
             FIGURE: rate,
             "tokens_per_second": rate * sum(tokens) / len(texts),
@@ -100,10 +101,6 @@ class _Run:
             cosines = (unit(vectors) * unit(self._reference[number])).sum(1)
             figures |= {"cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())}
         return figures
-
-    def _intermediate(self) -> int:
-        config = json.loads((self._model.directory / "config.json").read_text(encoding="utf-8"))
-        return int(config["intermediate_size"])
 
 
 def unit(vectors: Vectors) -> npt.NDArray[np.float64]:

@@ -141,9 +141,9 @@ def test_a_replay_is_timed_between_its_first_and_last_checkpoint():
 
 
 def test_products_of_a_model():
-    model = SimpleNamespace(dimension=4, layers=2)
-    assert gflop(model, 16, [1]) == pytest.approx(2 * (2 * (4 * 16 + 2 * 64) + 16) / 1e9)
-    assert gflop(model, 16, [1, 1]) == 2 * gflop(model, 16, [1])
+    config = {"hidden_size": 4, "intermediate_size": 16, "num_hidden_layers": 2}
+    assert gflop(config, [1]) == pytest.approx(2 * (2 * (4 * 16 + 2 * 64) + 16) / 1e9)
+    assert gflop(config, [1, 1]) == 2 * gflop(config, [1])
 
 
 def test_latencies_are_told_in_milliseconds():
