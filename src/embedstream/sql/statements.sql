@@ -14,11 +14,10 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
     id text COLLATE "C" PRIMARY KEY,
     event_time timestamptz, topic text COLLATE "C", partition integer, "offset" bigint,
     state text, content_hash bytea,
-    text text, embedding real[], source text, message_timestamp timestamptz, metadata text,
+    -- What lies here for a moment is neither compressed nor moved out of its page, where it fits.
+    text text, embedding real[] STORAGE EXTERNAL, source text, message_timestamp timestamptz, metadata text,
     token_count integer, truncated boolean
-) WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS;
--- What lies here for a moment is neither compressed nor moved out of its page, where it fits.
-ALTER TABLE incoming ALTER embedding SET STORAGE EXTERNAL
+) WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS
 
 -- name: copy_incoming
 COPY incoming FROM STDIN (FORMAT binary)
