@@ -47,7 +47,7 @@ def seconds_to_table(settings: Settings, sent: Sequence[Message]) -> float:
     return max(commit_times(settings, [message.id for message in sent]).values()) - began
 
 
-def rate(settings: Settings, texts: Sequence[str]) -> float:
+def texts_per_second(settings: Settings, texts: Sequence[str]) -> float:
     """Texts a second, each a message of its own."""
     return len(texts) / seconds_to_table(settings, messages(texts))
 

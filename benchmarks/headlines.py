@@ -13,6 +13,7 @@ OURS = "embedstream"
 BEGIN, END = "<!-- headlines -->\n", "<!-- /headlines -->"
 
 Result = dict[str, Any]
+Row = tuple[str, str, str]
 
 
 def headlines(results: Sequence[Result]) -> str:
@@ -37,43 +38,39 @@ def _median(result: Result, contender: str, figure: str) -> float:
     return float(result["figures"][contender][figure]["median"])
 
 
-def _against(result: Result, others: Sequence[str]) -> str:
-    """How many times each of the others that were measured; the ratios are taken round by round."""
-    rounds, figure = result["rounds"], result["figure"]
-    times = {other: ratios(rounds, figure, other)[OURS]["median"] for other in others if other in rounds}
-    return ", ".join(f"{value:.2f} times {other}" for other, value in times.items())
+def _compared(result: Result, what: str, unit: str) -> Iterator[Row]:
+    """Our rate, and how many times each of the others it is; the ratios are taken round by round."""
+    figure, rounds = result["figure"], result["rounds"]
+    others = [name for name, figures in result["figures"].items() if figure in figures and name != OURS]
+    times = (f"{ratios(rounds, figure, other)[OURS]['median']:.2f} times {other}" for other in others)
+    yield what, f"{_median(result, OURS, figure):,.0f} {unit}", ", ".join(times)
 
 
-def _engine(result: Result) -> Iterator[tuple[str, str, str]]:
-    others = [name for name in result["rounds"] if result["figure"] in result["figures"][name] and name != OURS]
-    yield "engine, f32", f"{_median(result, OURS, result['figure']):.0f} texts/s", _against(result, others)
+def _engine(result: Result) -> Iterator[Row]:
+    return _compared(result, "engine, f32", "texts/s")
 
 
-def _pipeline(result: Result) -> Iterator[tuple[str, str, str]]:
-    others = [name for name in result["rounds"] if result["figure"] in result["figures"][name] and name != OURS]
-    rate = f"{_median(result, OURS, result['figure']):.0f} messages/s"
-    yield "pipeline, from topic to committed row", rate, _against(result, others)
+def _pipeline(result: Result) -> Iterator[Row]:
+    return _compared(result, "pipeline, from topic to committed row", "messages/s")
 
 
-def _ceiling(result: Result) -> Iterator[tuple[str, str, str]]:
-    others = [name for name in result["rounds"] if name != OURS]
-    rate = f"{_median(result, OURS, result['figure']):,.0f} messages/s"
-    yield "the same with a stub for the model", rate, _against(result, others)
+def _ceiling(result: Result) -> Iterator[Row]:
+    return _compared(result, "the same with a stub for the model", "messages/s")
 
 
-def _latency(result: Result) -> Iterator[tuple[str, str, str]]:
+def _latency(result: Result) -> Iterator[Row]:
     name = "10 a second"
     p50, p99 = (_median(result, name, f"p{percent}_ms") for percent in (50, 99))
     yield "from produced to searchable, at 10 messages/s", f"p50 {p50:.0f} ms, p99 {p99:.0f} ms", ""
 
 
-def _replay(result: Result) -> Iterator[tuple[str, str, str]]:
+def _replay(result: Result) -> Iterator[Row]:
     rate = _median(result, "again", "texts_per_second")
     embedded = _median(result, "again", "embedded_texts")
     yield "a whole topic again", f"{rate:,.0f} messages/s", f"{embedded:.0f} texts embedded"
 
 
-_ROWS: dict[str, Callable[[Result], Iterator[tuple[str, str, str]]]] = {
+_ROWS: dict[str, Callable[[Result], Iterator[Row]]] = {
     "engine": _engine,
     "pipeline": _pipeline,
     "ceiling": _ceiling,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.delivery import rate
+from benchmarks.delivery import texts_per_second
 from benchmarks.peers.streaming import STREAMING, streaming_contender
 from benchmarks.plan import Contender, Measure, Plan, Skipped
 from benchmarks.stack import running_service, running_stack
@@ -31,7 +31,7 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
     job = start(stack.running_job(stack.named("stub", embedding_service_url=stub)))
 
     def measure(settings: Settings, share: int = 1) -> Measure:
-        return lambda number: {FIGURE: rate(settings, plan.texts(number, texts // share))}
+        return lambda number: {FIGURE: texts_per_second(settings, plan.texts(number, texts // share))}
 
     yield Contender(BASELINE, measure(job))
     for peer in STREAMING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
-from benchmarks.delivery import latencies, messages, seconds_to_table
+from benchmarks.delivery import latencies, messages, texts_per_second
 from benchmarks.fill import Shelf, make_table
 from benchmarks.load import percentiles
 from benchmarks.plan import Contender, Figures, Plan
@@ -55,7 +55,7 @@ def _figures(case: _Case, filled: Settings, number: int) -> Figures:
     case.shelf.put(filled)
     before = _seconds_of_postgres(case.job)
     texts = plan.texts(number, plan.size(20_000, 1000))
-    rate = len(texts) / seconds_to_table(case.job, messages(texts))
+    rate = texts_per_second(case.job, texts)
     cost = (_seconds_of_postgres(case.job) - before) / len(texts)
     few = plan.texts(number, RATE * plan.size(20, 3))
     pauses = [random.Random(number).expovariate(RATE) for _ in few]

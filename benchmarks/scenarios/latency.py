@@ -6,7 +6,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.delivery import latencies, messages, seconds_to_table
+from benchmarks.delivery import latencies, messages, texts_per_second
 from benchmarks.load import percentiles
 from benchmarks.plan import WARM_UP, Contender, Figures, Plan, Skipped
 from benchmarks.stack import running_stack
@@ -40,9 +40,9 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
 
 def _maximum(plan: Plan, settings: Settings) -> float:
     """Of the second of two runs."""
-    texts = plan.size(1000, 100)
-    seconds = [seconds_to_table(settings, messages(plan.texts(WARM_UP, texts))) for _ in range(2)]
-    return texts / seconds[-1]
+    texts = plan.texts(WARM_UP, plan.size(1000, 100))
+    _, second = (texts_per_second(settings, texts) for _ in range(2))
+    return second
 
 
 def _figures(plan: Plan, settings: Settings, rate: float, number: int) -> Figures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.delivery import rate
+from benchmarks.delivery import texts_per_second
 from benchmarks.peers.naive_flink import running_naive_job
 from benchmarks.peers.streaming import STREAMING, streaming_contender
 from benchmarks.plan import Contender, Measure, Plan, Skipped
@@ -30,7 +30,7 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
     engine = RawEngine()
 
     def measure(settings: Settings, share: int = 1) -> Measure:
-        return lambda number: {FIGURE: rate(settings, plan.texts(number, texts // share))}
+        return lambda number: {FIGURE: texts_per_second(settings, plan.texts(number, texts // share))}
 
     yield Contender(ENGINE, lambda number: {FIGURE: engine.texts_per_second(plan.texts(number, texts))})
     yield Contender("embedstream", measure(job))

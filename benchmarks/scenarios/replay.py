@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.delivery import messages, seconds_to_table
+from benchmarks.delivery import texts_per_second
 from benchmarks.plan import WARM_UP, Contender, Figures, Plan
 from benchmarks.stack import Stack, running_service, running_stack
 from embedstream import flink, kafka
@@ -42,7 +42,7 @@ def contenders(plan: Plan) -> Iterator[Contender]:
 
     def send(number: int) -> Figures:
         share = plan.texts(number, texts // (plan.rounds - WARM_UP))
-        return {FIGURE: len(share) / seconds_to_table(first, messages(share))}
+        return {FIGURE: texts_per_second(first, share)}
 
     def again(number: int) -> Figures:
         name = f"again-{number - WARM_UP}"
