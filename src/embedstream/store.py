@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from psycopg.abc import Buffer
+    from psycopg.abc import AdaptContext, Buffer
     from psycopg.sql import Composable
 
     from embedstream.settings import Settings
@@ -35,6 +35,8 @@ _INCOMING_TYPES = (
 _TYPES = {2000: "vector", 4000: "halfvec"}
 # PostgreSQL cuts names at 63 bytes; the longest suffix of ours is `_dimension`.
 _LONGEST_NAME = 53
+# Number of dimensions, whether there are nulls, type of the elements, size, index of the first.
+_ARRAY_HEADER = 5
 _DATA_ERRORS = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -125,6 +127,7 @@ class TableStore:
     def _open(self) -> psycopg.Connection[Any]:
         connection = connect(self._settings)
         connection.adapters.register_dumper(np.ndarray, _VectorDumper)
+        connection.execute(self._sql["by_primary_key"])
         connection.execute(self._sql["create_incoming"])
         return connection
 
@@ -275,14 +278,23 @@ class _VectorDumper(Dumper):
 
     format = Format.BINARY
     oid = psycopg.adapters.types["float4"].array_oid
-    _element = np.dtype([("length", ">i4"), ("value", ">f4")])
+
+    def __init__(self, cls: type, context: AdaptContext | None = None) -> None:
+        super().__init__(cls, context)
+        self._words = _words_of_array(0)
 
     def dump(self, obj: np.ndarray[Any, Any]) -> Buffer:
-        header = np.array([1, 0, psycopg.adapters.types["float4"].oid, len(obj), 1], ">i4")
-        elements = np.empty(len(obj), self._element)
-        elements["length"] = 4
-        elements["value"] = obj
-        return header.tobytes() + elements.tobytes()
+        if len(self._words) != _ARRAY_HEADER + 2 * len(obj):
+            self._words = _words_of_array(len(obj))
+        self._words[_ARRAY_HEADER + 1 :: 2].view(">f4")[:] = obj
+        return self._words.tobytes()
+
+
+def _words_of_array(size: int) -> np.ndarray[Any, Any]:
+    """All of a binary real[] but its numbers, each of which has its length in bytes before it."""
+    words = np.full(_ARRAY_HEADER + 2 * size, 4, ">i4")
+    words[:_ARRAY_HEADER] = 1, 0, psycopg.adapters.types["float4"].oid, size, 1
+    return words
 
 
 def _refusal(exc: psycopg.Error) -> Rejected:

@@ -16,6 +16,7 @@ from support.fakes import HashEmbedder
 
 SPACE = Space("org/model", "r1", 4, normalised=True, max_tokens=256)
 T0 = 1_764_000_000_000
+T1 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -220,3 +221,20 @@ def test_a_database_that_is_away():
     settings = load_settings(pgvector_host="127.0.0.1", pgvector_port=1)
     with pytest.raises(StoreUnavailable, match="PGVECTOR_"), store.database(settings):
         pass
+
+
+def test_no_table_is_read_whole_by_a_plan_from_when_it_was_small(table, database):
+    before = seq_scans(database)
+    for start in range(0, 4000, 100):
+        batch = [message(str(number), "text", number) for number in range(start, start + 100)]
+        again = [message(str(number), "text", number + 9000) for number in range(start, start + 50)]
+        gone = [Delete(str(number), Version(T1, "t", 0, number)) for number in range(start + 50, start + 60)]
+        table.look_up([item.id for item in batch])
+        table.write([Change(item, embedded(1, 2, 3, 4)) for item in batch])
+        table.write([Change(item) for item in (*again, *gone)])
+    table.close()
+    assert seq_scans(database) == before
+
+
+def seq_scans(settings):
+    return query(settings, "SELECT relname, seq_scan FROM pg_stat_user_tables ORDER BY 1")

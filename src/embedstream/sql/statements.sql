@@ -8,6 +8,11 @@ ON CONFLICT DO NOTHING
 -- name: read_space
 SELECT model_name, model_revision, dimension, normalised, max_tokens FROM {space}
 
+-- name: by_primary_key
+-- A prepared statement keeps the plan that was made when the table was small, and would read all of it when it is not.
+SELECT set_config(name, 'off', false)
+FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS name
+
 -- name: create_incoming
 -- One row an id: the ledger's upsert below relies on it, and looks rows up by it.
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
