@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -46,6 +47,8 @@ class IngestFunction(ScalarFunction):
         logging.getLogger("embedstream").setLevel(self._settings.log_level)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each request
         _end_with_task_manager()
+        # Half a million objects of PyFlink and pandas stay for ever: not for each full collection to look at again.
+        gc.freeze()
         self._ingest: Ingest | None = None
         self._patience = Patience()
         self._metrics = JobMetrics(function_context.get_metric_group(), self._patience)

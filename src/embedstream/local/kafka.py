@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+# The other compiler takes a core for minutes, and an engine on the same machine has more use for it.
+ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 HEAP_MB = 384
 
 # librdkafka reports every refused connection of a broker that is still starting.
@@ -102,6 +104,7 @@ class Kafka(Part):
             f"-Xmx{HEAP_MB}m",
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=20",
+            ONE_COMPILER,
             "-XX:+ExitOnOutOfMemoryError",  # the supervisor knows what to do with a broker that has ended
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={files(__package__).joinpath('log4j2.properties')}",
