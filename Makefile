@@ -67,7 +67,7 @@ check: setup ## lint, format check, types, import rules
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--quick"; about an hour)
+bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--rounds 2"; two hours)
 	$(BIN)/python -m benchmarks run $(SCENARIO) $(BENCH)
 
 STREAMS := quixstreams cocoindex pathway
