@@ -35,7 +35,8 @@ def options(settings: Settings) -> dict[str, str]:
         "python.client.executable": sys.executable,
         "python.fn-execution.bundle.size": "512",
         "python.fn-execution.arrow.batch.size": "512",
-        "python.fn-execution.bundle.time": "100",
+        # Records gather by themselves while a call runs; those that find the worker idle need not wait for others.
+        "python.fn-execution.bundle.time": "20",
     }
 
 
