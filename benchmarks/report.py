@@ -33,7 +33,7 @@ LIMITS = """## Limits
   of the noise. With the stub, Quix Streams and Pathway are faster than embedstream: they look up no id before they
   embed, keep no ledger and no versions, and need no JVM beside Python. Of embedstream's CPU time a message, some
   75 us are the job's Python worker, 50 PostgreSQL, 35 the TaskManager, 30 the service, 15 the broker and 15 the load
-  itself, so that two CPUs are busy at 8,000 messages a second. Where the machine's two CPUs are one core's two threads,
+  itself, so that two CPUs are full at 9,000 messages a second. Where the machine's two CPUs are one core's two threads,
   and its neighbours are at work, all of these are half as much again.
 
 What the streaming peers of the pipeline do, and what they do not:
