@@ -47,7 +47,7 @@ class IngestFunction(ScalarFunction):
         logging.getLogger("embedstream").setLevel(self._settings.log_level)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each request
         _end_with_task_manager()
-        # Half a million objects of PyFlink and pandas stay for ever: not for each full collection to look at again.
+        # What PyFlink and pandas have made stays for ever: not for each full collection to look at again.
         gc.freeze()
         self._ingest: Ingest | None = None
         self._patience = Patience()
