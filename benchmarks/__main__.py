@@ -67,6 +67,8 @@ def run_one(name: str, rounds: int, seed: int, *, quick: bool) -> dict[str, Any]
         "scenario": name,
         "title": scenario.TITLE,
         "figure": scenario.FIGURE,
+        # Without --out: where the results go changes none, and is a path of one machine.
+        "command": f"python -m benchmarks run {name} --rounds {rounds} --seed {seed}{' --quick' * quick}",
         **facts,
         "settings": {"rounds": rounds, "seed": seed, "quick": quick},
         "texts": fingerprint(plan.texts(0, 100)),
