@@ -13,6 +13,7 @@ from embedstream.retry import Patience
 from embedstream.settings import load_settings
 from embedstream.space import Space
 from support.fakes import HashEmbedder
+from support.stack import wait
 
 SPACE = Space("org/model", "r1", 4, normalised=True, max_tokens=256)
 T0 = 1_764_000_000_000
@@ -233,8 +234,16 @@ def test_no_table_is_read_whole_by_a_plan_from_when_it_was_small(table, database
         table.write([Change(item, embedded(1, 2, 3, 4)) for item in batch])
         table.write([Change(item) for item in (*again, *gone)])
     table.close()
+    changes = 40 * (100 + 50 + 10)
+    wait(lambda: index_entries_read(database) >= changes, 10, "the statistics of the connection that has ended")
+    assert index_entries_read(database) < 2 * changes
     assert seq_scans(database) == before
 
 
 def seq_scans(settings):
     return query(settings, "SELECT relname, seq_scan FROM pg_stat_user_tables ORDER BY 1")
+
+
+def index_entries_read(settings):
+    [(total,)] = query(settings, "SELECT sum(idx_tup_read)::int FROM pg_stat_user_indexes")
+    return total

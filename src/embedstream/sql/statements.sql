@@ -28,8 +28,11 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
 COPY incoming FROM STDIN (FORMAT binary)
 
 -- name: look_up
-SELECT id, event_time, topic, partition, "offset", CASE WHEN t.id IS NOT NULL THEN content_hash END
-FROM {ledger} LEFT JOIN (SELECT id FROM {table} WHERE id = ANY(%(ids)s)) AS t USING (id)
+-- A subquery for one row each: a join, or EXISTS, may be planned as a comparison of all with all, or of the whole table.
+SELECT
+    id, event_time, topic, partition, "offset",
+    CASE WHEN (SELECT true FROM {table} AS t WHERE t.id = l.id) THEN content_hash END
+FROM {ledger} AS l
 WHERE id = ANY(%(ids)s)
 
 -- name: claim
@@ -38,7 +41,7 @@ WHERE id = ANY(%(ids)s)
 INSERT INTO {ledger} AS l (id, event_time, topic, partition, "offset", state, content_hash, updated_at)
 SELECT id, event_time, topic, partition, "offset", state, content_hash, now()
 FROM incoming AS i
-WHERE embedding IS NOT NULL OR state = 'deleted' OR EXISTS (SELECT FROM {table} AS t WHERE t.id = i.id)
+WHERE embedding IS NOT NULL OR state = 'deleted' OR (SELECT true FROM {table} AS t WHERE t.id = i.id)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
     event_time = excluded.event_time, topic = excluded.topic, partition = excluded.partition,
