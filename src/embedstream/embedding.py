@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _REFUSALS = frozenset({413, 422})
 _BUSY_OR_AWAY = frozenset({408, 425, 429, 502, 503, 504})
+# A fast service is done with a micro-batch in this time; a slow one needs longer for a single request.
+_TOGETHER_SECONDS = 0.05
 _CANARY = "A text that every model can embed."
 
 
@@ -203,7 +205,9 @@ def _as_they_come(
     """What is done at a time comes together: fewer transactions where the service is fast, and none late where not."""
     pending: Collection[Future[list[Embedded | Rejected]]] = futures
     while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        done, pending = wait(pending, _TOGETHER_SECONDS)
+        if not done:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
         yield [pair for future in done for pair in zip(futures[future], future.result(), strict=True)]
 
 

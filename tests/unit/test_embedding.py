@@ -1,6 +1,7 @@
 import base64
 import json
 import math
+import threading
 
 import httpx
 import hypothesis
@@ -142,6 +143,33 @@ def test_each_text_gets_its_own_vector_whatever_the_chunks():
         assert result.vector.tolist() == np.array(vector(text), np.float32).tolist()
         assert (result.token_count, result.truncated) == (len(text), False)
     assert [len(request) for request in service.requests].count(8) == 6
+
+
+def test_answers_that_come_at_once_come_together(monkeypatch):
+    monkeypatch.setattr(embedding, "_TOGETHER_SECONDS", 60)
+    assert chunks_of_positions(Service(), ["x", "y", "z"]) == [[0, 1, 2]]
+
+
+def test_an_answer_does_not_wait_for_a_late_one():
+    first_is_taken = threading.Event()
+
+    def service(request):
+        if "the last" in json.loads(request.content)["texts"]:
+            first_is_taken.wait(30)
+        return Service()(request)
+
+    assert chunks_of_positions(service, ["the last", "first"], first_is_taken.set) == [[1], [0]]
+
+
+def chunks_of_positions(service, texts, taken=lambda: None):
+    """Of texts that are sent one by one; `taken` is called after each chunk."""
+    found = []
+    settings = load_settings(embedding_batch_texts=1)
+    with EmbeddingClient(settings, SPACE, Patience(), httpx.MockTransport(service)) as client:
+        for chunk in client.embed(texts):
+            found.append(sorted(position for position, _ in chunk))
+            taken()
+    return found
 
 
 def test_no_texts_no_request():
