@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     health_max_age_seconds: float = Field(
         60.0,
         gt=0,
-        description="oldest unread message, beyond a checkpoint interval, with which the pipeline is healthy",
+        description="oldest unread message, beyond a checkpoint interval and 10 s, with which the pipeline is healthy",
     )
     health_max_lag: int | None = Field(
         None, ge=0, description="most unread messages with which the pipeline is healthy (not set: any number)"

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
     from embedstream.status.read import Status
 
+# Flink's Kafka source commits offsets between two polls, and waits so long in one that finds no record.
+_COMMIT_DELAY = 10.0
+
 State: TypeAlias = Literal["healthy", "degraded", "down"]
 
 
@@ -47,7 +50,7 @@ def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
         yield f"the job is {status.job}"
     yield from status.away.values()
     age, stalled = status.oldest_unread_seconds, status.since_checkpoint_seconds
-    if age is not None and age > settings.health_max_age_seconds + interval:
+    if age is not None and age > settings.health_max_age_seconds + interval + _COMMIT_DELAY:
         yield f"the oldest unread message has waited for {duration(age)}"
     if status.lag is not None and settings.health_max_lag is not None and status.lag > settings.health_max_lag:
         yield f"{status.lag:,} messages are unread"
