@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 POOL = 1000
-"""Vectors are drawn once and used again and again: what a row costs does not depend on its numbers."""
+"""So many vectors are drawn; each row has another sum of two of them, or an index would find it too easy."""
 
 _FILL = (
     """
     CREATE TEMPORARY TABLE pool AS
-    SELECT number, array_agg((random() - 0.5)::real) AS vector
+    SELECT number, array_agg((random() - 0.5)::real)::vector AS vector
     FROM generate_series(0, {pool} - 1) AS number, generate_series(1, {dimension})
     GROUP BY number
     """,
@@ -30,8 +30,10 @@ _FILL = (
     """
     INSERT INTO {table} (id, text, embedding, model_name, model_revision, message_timestamp, embedding_timestamp,
         metadata, token_count, truncated)
-    SELECT md5(n::text), repeat(md5(n::text), 8), vector, 'synthetic', '1', now(), now(), '{{}}', 63, false
-    FROM generate_series(1, {rows}) AS n JOIN pool ON number = n % {pool}
+    SELECT md5(n::text), repeat(md5(n::text), 8), (a.vector + b.vector)::real[], 'synthetic', '1', now(), now(), '{{}}',
+        63, false
+    FROM generate_series(1, {rows}) AS n
+    JOIN pool AS a ON a.number = n % {pool} JOIN pool AS b ON b.number = n / {pool} % {pool}
     """,
     "DROP TABLE pool",
     "VACUUM ANALYZE {ledger}, {table}",

@@ -17,17 +17,19 @@ from benchmarks.load import percentiles
 from benchmarks.plan import Contender, Figures, Plan
 from benchmarks.stack import running_service, running_stack
 from embedstream import store
+from embedstream.index.build import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from embedstream.settings import Settings
 
-TITLE = "Growth: messages a second by rows in the table (stub model, no index)"
+TITLE = "Growth: messages a second by rows in the table (stub model, no index but where it says so)"
 FIGURE = "texts_per_second"
 BASELINE = "no rows"
 
 SIZES = {BASELINE: 0, "100 thousand rows": 100_000, "1 million rows": 1_000_000}
+INDEXED = 100_000
 RATE = 10
 
 
@@ -36,6 +38,12 @@ class _Case(NamedTuple):
     job: Settings
     shelf: Shelf
 
+    def table(self, rows: int, suffix: str = "") -> Settings:
+        rows //= self.plan.size(1, 100)
+        filled = self.job.model_copy(update={"pgvector_table": f"filled_{rows}{suffix}"})
+        make_table(filled, rows)
+        return filled
+
 
 def contenders(plan: Plan) -> Iterator[Contender]:
     start = plan.closing.enter_context
@@ -43,18 +51,19 @@ def contenders(plan: Plan) -> Iterator[Contender]:
     stub = start(running_service(plan.directory, "fake:384"))
     job = start(stack.running_job(stack.named("growth", embedding_service_url=stub)))
     case = _Case(plan, job, Shelf(job))
-    for name, size in SIZES.items():
-        rows = size // plan.size(1, 100)
-        filled = job.model_copy(update={"pgvector_table": f"filled_{rows}"})
-        make_table(filled, rows)
-        yield Contender(name, partial(_figures, case, filled))
+    for name, rows in SIZES.items():
+        yield Contender(name, partial(_figures, case, case.table(rows)))
+    indexed = case.table(INDEXED, "_indexed")
+    build(indexed)
+    # What costs ten times as much gets a tenth of the messages.
+    yield Contender("100 thousand rows, index", partial(_figures, case, indexed, share=10))
 
 
-def _figures(case: _Case, filled: Settings, number: int) -> Figures:
+def _figures(case: _Case, filled: Settings, number: int, share: int = 1) -> Figures:
     plan = case.plan
     case.shelf.put(filled)
     before = _seconds_of_postgres(case.job)
-    texts = plan.texts(number, plan.size(20_000, 1000))
+    texts = plan.texts(number, plan.size(20_000, 1000) // share)
     rate = texts_per_second(case.job, texts)
     cost = (_seconds_of_postgres(case.job) - before) / len(texts)
     few = plan.texts(number, RATE * plan.size(20, 3))
