@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.load import Encoding, Shape, load
 from benchmarks.peers.process import PeerFailed, running_server
-from benchmarks.plan import Contender, Figures, Plan, Skipped
+from benchmarks.plan import WARM_UP, Contender, Figures, Plan, Skipped
 from benchmarks.raw import ENGINE, RawEngine
 from benchmarks.stack import running_service
 from embedstream.settings import load_settings
@@ -19,15 +19,14 @@ TITLE = "Service: texts a second through HTTP, batch x connections"
 FIGURE = "texts_per_second"
 BASELINE = ENGINE
 
-SHAPES = (Shape(1, 1), Shape(1, 16), Shape(64, 1), Shape(16, 4), Shape(64, 4), Shape(512, 2))
+SHAPES = (Shape(1, 1), Shape(1, 16), Shape(1, 64), Shape(16, 4), Shape(64, 4), Shape(512, 2))
 ENCODINGS: dict[str, Encoding] = {"JSON": "float", "base64": "base64"}
 
-
-QUICK_TEXTS = 64
+FEW_TEXTS = 64
 
 
 def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
-    shapes = [shape for shape in SHAPES if not plan.quick or shape.batch * shape.connections <= QUICK_TEXTS]
+    shapes = [shape for shape in SHAPES if not plan.quick or shape.batch * shape.connections <= FEW_TEXTS]
     engine = RawEngine()
     url = plan.closing.enter_context(running_service(plan.directory, load_settings().embedding_model))
     yield Contender(ENGINE, lambda number: {FIGURE: engine.texts_per_second(_texts(plan, number, Shape(1, 1)))})
@@ -44,8 +43,9 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
 
 
 def _texts(plan: Plan, number: int, shape: Shape) -> list[str]:
-    """At least one request for each connection."""
-    return plan.texts(number, max(plan.size(600, 40), shape.batch * shape.connections))
+    """At least one request for each connection; no more than that to warm up."""
+    count = FEW_TEXTS if number == WARM_UP else plan.size(600, FEW_TEXTS)
+    return plan.texts(number, max(count, shape.batch * shape.connections))
 
 
 def _figures(plan: Plan, url: str, shape: Shape, encoding: Encoding, number: int) -> Figures:
