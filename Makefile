@@ -70,21 +70,19 @@ check: setup ## lint, format check, types, import rules
 bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--rounds 2"; two hours)
 	$(BIN)/python -m benchmarks run $(SCENARIO) $(BENCH)
 
-STREAMS := quixstreams cocoindex pathway
+PEERS := engines openvino quixstreams cocoindex pathway
 
 .PHONY: bench-peers
-bench-peers: .venv-peers/installed $(STREAMS:%=.venv-streams/%/installed) ## install what everything is measured against (8 GB: torch, Pathway)
+bench-peers: $(PEERS:%=.venv-peers/%/installed) .venv-peers/engines/model-onnx/model.onnx ## install what everything is measured against (14 GB: torch)
 
 FIND_MODEL := from embedstream.service.model import find_model; \
 	print(find_model("sentence-transformers/all-MiniLM-L6-v2").directory)
 
-.venv-peers/installed: setup benchmarks/peers/requirements.txt benchmarks/peers/onnx_export.py
-	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
-	.venv-peers/bin/python benchmarks/peers/onnx_export.py "$$($(BIN)/python -c '$(FIND_MODEL)')" .venv-peers/model-onnx
+.venv-peers/engines/model-onnx/model.onnx: .venv-peers/engines/installed benchmarks/peers/onnx_export.py
+	$(<D)/bin/python benchmarks/peers/onnx_export.py "$$($(BIN)/python -c '$(FIND_MODEL)')" $(@D)
 	touch $@
 
-.venv-streams/%/installed: benchmarks/peers/%.txt | setup
+.venv-peers/%/installed: benchmarks/peers/%.txt | setup
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@

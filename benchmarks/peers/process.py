@@ -27,27 +27,25 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 START_SECONDS = 120.0
+ENGINES = "engines"
 
 
 class PeerFailed(EmbedstreamError):
     """A peer's process ended, or does not start here."""
 
 
-def environment() -> Path:
-    """The virtual environment of the peers of engine and service; raises PeerFailed where there is none."""
-    return existing(Path(os.environ.get("BENCH_PEERS_VENV", ROOT / ".venv-peers")), ".venv-peers")
-
-
-def existing(path: Path, name: str) -> Path:
+def environment(name: str) -> Path:
+    """The virtual environment that `<name>.txt` describes; raises PeerFailed where there is none."""
+    path = Path(os.environ.get("BENCH_PEERS", ROOT / ".venv-peers")) / name
     if not (path / "bin" / "python").exists():
-        raise PeerFailed(f"there is no {name}: make bench-peers")
+        raise PeerFailed(f"there is no .venv-peers/{name}: make bench-peers")
     return path
 
 
-def command(script: str) -> list[str]:
-    """What runs a script of this folder with the model's directory and that of its ONNX file."""
+def command(script: str, home: Path) -> list[str]:
+    """What runs a script of this folder in an environment, with the model's directory and that of its ONNX file."""
     model = find_model(load_settings().embedding_model).directory
-    return [str(environment() / "bin" / "python"), str(HERE / script), str(model), str(environment() / "model-onnx")]
+    return [str(home / "bin" / "python"), str(HERE / script), str(model), str(home / "model-onnx")]
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,12 @@ class Peer:
 
 
 @contextmanager
-def running_peer(name: str, script: str, directory: Path) -> Iterator[Peer]:
-    """Ready, and ended after the block."""
+def running_peer(name: str, script: str, directory: Path, home: str = ENGINES) -> Iterator[Peer]:
+    """Ready, and ended after the block; runs in the environment `home`."""
     log = directory / f"{script}.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            command(script),
+            command(script, environment(home)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -97,8 +95,9 @@ def running_server(script: str, directory: Path) -> Iterator[str]:
     """The address of a peer that is an HTTP server with a `/health`; ended after the block."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
+    started = [*command(script, environment(ENGINES)), str(port)]
     with (directory / f"{script}.log").open("wb") as output:
-        process = subprocess.Popen([*command(script), str(port)], stdout=output, stderr=output, env=_environment())
+        process = subprocess.Popen(started, stdout=output, stderr=output, env=_environment())
     try:
         _wait_until_ready(process, url)
         yield url

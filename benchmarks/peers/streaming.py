@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.delivery import messages, stored
-from benchmarks.peers.process import HERE, ROOT, PeerFailed, existing
+from benchmarks.peers.process import HERE, PeerFailed, environment
 from benchmarks.plan import Contender, Skipped
 from embedstream import embedding, kafka, store
 from embedstream.local.part import Part, PartFailed, running
@@ -20,6 +18,7 @@ from embedstream.settings import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from benchmarks.plan import Measure, Plan
     from embedstream.settings import Settings
@@ -38,14 +37,9 @@ class Streaming:
     processes: int = 1
     ceiling_share: int = 1
 
-    def environment(self) -> Path:
-        """Its own, since what the libraries need does not go together; raises PeerFailed where there is none."""
-        parent = Path(os.environ.get("BENCH_STREAMS_VENV", ROOT / ".venv-streams"))
-        return existing(parent / self.package, f".venv-streams/{self.package}")
-
     def version(self) -> dict[str, str]:
         """Raises PeerFailed where it is not installed."""
-        places = [str(path) for path in self.environment().glob("lib/python*/site-packages")]
+        places = [str(path) for path in environment(self.package).glob("lib/python*/site-packages")]
         for found in distributions(name=self.package, path=places):
             return {self.package: found.version}
         raise PeerFailed(f"{self.package} is not installed: make bench-peers")
@@ -74,7 +68,7 @@ def running_streaming(peer: Streaming, settings: Settings, directory: Path) -> I
 
     Raises PeerFailed unless a message gets through.
     """
-    python = peer.environment() / "bin" / "python"
+    python = environment(peer.package) / "bin" / "python"
     kafka.ensure_topics(settings)
     store.prepare(settings, embedding.read_space(settings))
     with ExitStack() as started:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.peak import gflop, peak_gflops
-from benchmarks.peers.process import Peer, PeerFailed, running_peer
+from benchmarks.peers.process import ENGINES, Peer, PeerFailed, running_peer
 from benchmarks.plan import Contender, Figures, Measure, Plan, Skipped
 from benchmarks.raw import RawEngine
 from embedstream.service.model import find_model
@@ -27,18 +27,19 @@ FIGURE = "texts_per_second"
 BASELINE = "sentence-transformers"
 
 PEERS = {
-    BASELINE: "sentence_transformers_encode.py",
-    "ONNX Runtime": "onnx_runtime.py",
-    "fastembed": "fastembed_embed.py",
+    BASELINE: ("sentence_transformers_encode.py", ENGINES),
+    f"{BASELINE}, OpenVINO": ("sentence_transformers_openvino.py", "openvino"),
+    "ONNX Runtime": ("onnx_runtime.py", ENGINES),
+    "fastembed": ("fastembed_embed.py", ENGINES),
 }
 
 
 def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
     texts = plan.size(1500, 100)
     run = _Run(plan, texts)
-    for name, script in PEERS.items():
+    for name, (script, home) in PEERS.items():
         try:
-            peer = plan.closing.enter_context(running_peer(name, script, plan.directory))
+            peer = plan.closing.enter_context(running_peer(name, script, plan.directory, home))
         except PeerFailed as exc:
             yield Skipped(name, str(exc))
         else:

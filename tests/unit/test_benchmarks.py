@@ -19,6 +19,7 @@ from benchmarks.peers.process import HERE, PeerFailed
 from benchmarks.peers.streaming import STREAMING
 from benchmarks.plan import WARM_UP, Contender, Plan, Skipped
 from benchmarks.plot import bars
+from benchmarks.scenarios.engine import PEERS
 from benchmarks.scenarios.replay import Seen, rate
 from benchmarks.texts import fingerprint, prose
 
@@ -152,9 +153,9 @@ def test_latencies_are_told_in_milliseconds():
 
 
 def test_a_streaming_peer_is_left_out_where_it_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setenv("BENCH_STREAMS_VENV", str(tmp_path))
+    monkeypatch.setenv("BENCH_PEERS", str(tmp_path))
     peer = STREAMING[0]
-    with pytest.raises(PeerFailed, match=f"no .venv-streams/{peer.package}: make bench-peers"):
+    with pytest.raises(PeerFailed, match=f"no .venv-peers/{peer.package}: make bench-peers"):
         peer.version()
     site = tmp_path / peer.package / "lib" / "python3.11" / "site-packages"
     for directory in (site, tmp_path / peer.package / "bin"):
@@ -175,9 +176,9 @@ def test_a_streaming_peer_has_a_script_and_a_pinned_environment(peer):
     assert peer.package in [line.partition("==")[0].partition("[")[0] for line in pinned]
 
 
-def test_make_installs_the_streaming_peers():
-    [line] = re.findall(r"^STREAMS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert line.split() == [peer.package for peer in STREAMING]
+def test_make_installs_the_environment_of_every_peer():
+    [line] = re.findall(r"^PEERS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(line.split()) == {home for _, home in PEERS.values()} | {peer.package for peer in STREAMING}
 
 
 def test_the_command_compares_files(tmp_path):
