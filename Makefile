@@ -35,7 +35,7 @@ down: setup ## stop the stack; its data stays
 
 .PHONY: test
 test: setup ## run all tests: unit, integration, end to end
-	$(PYTEST)
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-unit
 test-unit: setup ## run the tests that need no server
