@@ -67,7 +67,7 @@ check: setup ## lint, format check, types, import rules
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--rounds 2"; two hours)
+bench: setup ## measure everything against its engine and its peers (SCENARIO=pipeline, BENCH="--rounds 2"; an hour and a half)
 	$(BIN)/python -m benchmarks run $(SCENARIO) $(BENCH)
 
 PEERS := engines openvino quixstreams cocoindex pathway

@@ -34,13 +34,13 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions
 def run(
     scenarios: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(SCENARIOS)}; none: all.")] = None,
     out: Annotated[Path, typer.Option(help="Directory of the results, one JSON file for each run.")] = RESULTS,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count, after one that does not.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count, after one that does not.")] = 3,
     seed: Annotated[int, typer.Option(help="Chooses the texts.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Few texts: to see whether it works.")] = False,
 ) -> None:
     """Measure, print, and write one JSON file for each scenario.
 
-    Example: python -m benchmarks run pipeline --rounds 5
+    Example: python -m benchmarks run pipeline --rounds 2
     """
     if unknown := set(scenarios or ()) - set(SCENARIOS):
         raise typer.BadParameter(f"no such scenario: {', '.join(sorted(unknown))}")

@@ -51,6 +51,10 @@ class Plan:
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
 
+    def count(self, number: int, full: int, quick: int) -> int:
+        """How many in a round, of which the one to warm up has no more than those of a quick run."""
+        return quick if number == WARM_UP else self.size(full, quick)
+
     def texts(self, number: int, count: int) -> list[str]:
         """The texts of a round: the same for all contenders, others in each round."""
         return prose(count, f"{self.seed}/{number}")

@@ -35,8 +35,7 @@ PEERS = {
 
 
 def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
-    texts = plan.size(1500, 100)
-    run = _Run(plan, texts)
+    run = _Run(plan)
     for name, (script, home) in PEERS.items():
         try:
             peer = plan.closing.enter_context(running_peer(name, script, plan.directory, home))
@@ -55,9 +54,8 @@ class _Run:
     The peak is measured anew in each round; the first one needs an estimate.
     """
 
-    def __init__(self, plan: Plan, texts: int) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._count = texts
         self._engine = RawEngine()
         model = find_model(load_settings().embedding_model)
         self._config = json.loads((model.directory / "config.json").read_text(encoding="utf-8"))
@@ -66,7 +64,7 @@ class _Run:
         self._peak = peak_gflops()
 
     def _texts(self, number: int) -> list[str]:
-        return self._plan.texts(number, self._count)
+        return self._plan.texts(number, self._plan.count(number, 1000, 100))
 
     def peer(self, peer: Peer) -> Measure:
         def measure(number: int) -> Figures:

@@ -47,7 +47,7 @@ def _maximum(plan: Plan, settings: Settings) -> float:
 
 def _figures(plan: Plan, settings: Settings, rate: float, number: int) -> Figures:
     """Messages come as people send them: at random moments, so many a second in the long run."""
-    count = max(10, round(rate * plan.size(60, 5)))
+    count = max(10, round(rate * plan.count(number, 60, 5)))
     chance = random.Random(f"{plan.seed}/{number}/{rate}")
     pauses = [chance.expovariate(rate) for _ in range(count)]
     seconds = latencies(settings, messages(plan.texts(number, count)), pauses)

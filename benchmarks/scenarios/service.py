@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.load import Encoding, Shape, load
 from benchmarks.peers.process import PeerFailed, running_server
-from benchmarks.plan import WARM_UP, Contender, Figures, Plan, Skipped
+from benchmarks.plan import Contender, Figures, Plan, Skipped
 from benchmarks.raw import ENGINE, RawEngine
 from benchmarks.stack import running_service
 from embedstream.settings import load_settings
@@ -43,9 +43,8 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
 
 
 def _texts(plan: Plan, number: int, shape: Shape) -> list[str]:
-    """At least one request for each connection; no more than that to warm up."""
-    count = FEW_TEXTS if number == WARM_UP else plan.size(600, FEW_TEXTS)
-    return plan.texts(number, max(count, shape.batch * shape.connections))
+    """At least one request for each connection."""
+    return plan.texts(number, max(plan.count(number, 600, FEW_TEXTS), shape.batch * shape.connections))
 
 
 def _figures(plan: Plan, url: str, shape: Shape, encoding: Encoding, number: int) -> Figures:
