@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.measure import ratios
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 OURS = "embedstream"
 BEGIN, END = "<!-- headlines -->\n", "<!-- /headlines -->"
@@ -38,16 +38,27 @@ def _median(result: Result, contender: str, figure: str) -> float:
     return float(result["figures"][contender][figure]["median"])
 
 
-def _compared(result: Result, what: str, unit: str) -> Iterator[Row]:
-    """Our rate, and how many times each of the others it is; the ratios are taken round by round."""
+def _compared(
+    result: Result, what: str, unit: str, ours: str = OURS, others: Collection[str] | None = None
+) -> Iterator[Row]:
+    """Our rate, and how many times each of the others (None: all) it is; the ratios are taken round by round."""
     figure, rounds = result["figure"], result["rounds"]
-    others = [name for name, figures in result["figures"].items() if figure in figures and name != OURS]
-    times = (f"{ratios(rounds, figure, other)[OURS]['median']:.2f} times {other}" for other in others)
-    yield what, f"{_median(result, OURS, figure):,.0f} {unit}", ", ".join(times)
+    able = [name for name, figures in result["figures"].items() if figure in figures and name != ours]
+    times = (
+        f"{ratios(rounds, figure, other)[ours]['median']:.2f} times {other}"
+        for other in able
+        if others is None or other in others
+    )
+    yield what, f"{_median(result, ours, figure):,.0f} {unit}", ", ".join(times)
 
 
 def _engine(result: Result) -> Iterator[Row]:
     return _compared(result, "engine, f32", "texts/s")
+
+
+def _service(result: Result) -> Iterator[Row]:
+    others = ("engine", "Flask tutorial 64x4")
+    return _compared(result, "service, 64 texts a request, 4 connections", "texts/s", "64x4 base64", others)
 
 
 def _pipeline(result: Result) -> Iterator[Row]:
@@ -72,6 +83,7 @@ def _replay(result: Result) -> Iterator[Row]:
 
 _ROWS: dict[str, Callable[[Result], Iterator[Row]]] = {
     "engine": _engine,
+    "service": _service,
     "pipeline": _pipeline,
     "ceiling": _ceiling,
     "latency": _latency,

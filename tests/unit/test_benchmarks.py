@@ -210,5 +210,7 @@ def test_headlines_are_ratios_of_the_same_rounds():
     engine = result({"sentence-transformers": [10.0, 30.0], "embedstream": [40.0, 90.0]})
     text = headlines([engine])
     assert "| engine, f32 | 65 texts/s | 3.50 times sentence-transformers |" in text
+    service = {**result({"engine": [20.0], "64x4 base64": [21.0], "1x1 JSON": [1.0]}), "scenario": "service"}
+    assert "| service, 64 texts a request, 4 connections | 21 texts/s | 1.05 times engine |" in headlines([service])
     assert placed("a\n<!-- headlines -->\nold\n<!-- /headlines -->\nb", text).count(text) == 1
     assert headlines([]) == ""
