@@ -79,6 +79,14 @@ def _seconds_of_postgres(settings: Settings) -> float:
         server = psutil.Process(backend).parent()
         if server is None:
             return 0.0
+        alive = sum(_seconds(child) for child in server.children() if child.pid != backend)
         own = server.cpu_times()
-        alive = sum(sum(child.cpu_times()[:2]) for child in server.children() if child.pid != backend)
         return alive + own.user + own.system + own.children_user + own.children_system
+
+
+def _seconds(process: psutil.Process) -> float:
+    """0 of one that has ended meanwhile: its parent counts it, and is asked afterwards."""
+    try:
+        return float(sum(process.cpu_times()[:2]))
+    except psutil.NoSuchProcess:
+        return 0.0
