@@ -31,10 +31,13 @@ LIMITS = """## Limits
 
 - With the real model on a CPU, all that send batches wait for the model: the differences between them are of the size
   of the noise. With the stub, Quix Streams and Pathway are faster than embedstream: they look up no id before they
-  embed, keep no ledger and no versions, and need no JVM beside Python. Of embedstream's CPU time a message, some
-  75 us are the job's Python worker, 50 PostgreSQL, 35 the TaskManager, 30 the service, 15 the broker and 15 the load
-  itself, so that two CPUs are full at 9,000 messages a second. Where the machine's two CPUs are one core's two threads,
-  and its neighbours are at work, all of these are half as much again.
+  embed, keep no ledger and no versions, and need no JVM beside Python. Of embedstream's CPU time a message, a third is
+  the job's Python worker, a fifth PostgreSQL, a sixth the TaskManager, an eighth the service; the rest is the load
+  itself, the broker and the JobManager. In all it was 220 us on this machine at its best, so that two CPUs are full at
+  9,000 messages a second, and 400 us, or 5,000 a second, when it was slow.
+- The machine is a virtual one whose two CPUs do the same work in once to twice the time, depending on its neighbours.
+- With the index, a message costs its walk through the graph; that is why the index of a new table is built after the
+  load (see docs/explanation/vector-index.md).
 
 What the streaming peers of the pipeline do, and what they do not:
 

@@ -28,7 +28,7 @@ BASELINE = "sentence-transformers"
 
 PEERS = {
     BASELINE: ("sentence_transformers_encode.py", ENGINES),
-    f"{BASELINE}, OpenVINO": ("sentence_transformers_openvino.py", "openvino"),
+    f"{BASELINE} with OpenVINO": ("sentence_transformers_openvino.py", "openvino"),
     "ONNX Runtime": ("onnx_runtime.py", ENGINES),
     "fastembed": ("fastembed_embed.py", ENGINES),
 }
