@@ -36,7 +36,7 @@ LIMITS = """## Limits
   itself, the broker and the JobManager. In all it was 220 us on this machine at its best, so that two CPUs are full at
   9,000 messages a second, and 400 us, or 5,000 a second, when it was slow.
 - The machine is a virtual one whose two CPUs do the same work in once to twice the time, depending on its neighbours.
-- With the index, a message costs its walk through the graph; that is why the index of a new table is built after the
+- With the index, a message costs its walk through the graph: that is why the index of a new table is built after the
   load (see docs/explanation/vector-index.md).
 
 What the streaming peers of the pipeline do, and what they do not:
