@@ -39,16 +39,13 @@ def _median(result: Result, contender: str, figure: str) -> float:
 
 
 def _compared(
-    result: Result, what: str, unit: str, ours: str = OURS, others: Collection[str] | None = None
+    result: Result, what: str, unit: str, ours: str = OURS, among: Collection[str] | None = None
 ) -> Iterator[Row]:
     """Our rate, and how many times each of the others (None: all) it is; the ratios are taken round by round."""
     figure, rounds = result["figure"], result["rounds"]
     able = [name for name, figures in result["figures"].items() if figure in figures and name != ours]
-    times = (
-        f"{ratios(rounds, figure, other)[ours]['median']:.2f} times {other}"
-        for other in able
-        if others is None or other in others
-    )
+    others = able if among is None else [name for name in able if name in among]
+    times = (f"{ratios(rounds, figure, other)[ours]['median']:.2f} times {other}" for other in others)
     yield what, f"{_median(result, ours, figure):,.0f} {unit}", ", ".join(times)
 
 
@@ -57,8 +54,8 @@ def _engine(result: Result) -> Iterator[Row]:
 
 
 def _service(result: Result) -> Iterator[Row]:
-    others = ("engine", "Flask tutorial 64x4")
-    return _compared(result, "service, 64 texts a request, 4 connections", "texts/s", "64x4 base64", others)
+    among = ("engine", "Flask tutorial 64x4")
+    return _compared(result, "service, 64 texts a request, 4 connections", "texts/s", "64x4 base64", among)
 
 
 def _pipeline(result: Result) -> Iterator[Row]:

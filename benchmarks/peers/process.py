@@ -42,8 +42,9 @@ def environment(name: str) -> Path:
     return path
 
 
-def command(script: str, home: Path) -> list[str]:
+def command(script: str, name: str) -> list[str]:
     """What runs a script of this folder in an environment, with the model's directory and that of its ONNX file."""
+    home = environment(name)
     model = find_model(load_settings().embedding_model).directory
     return [str(home / "bin" / "python"), str(HERE / script), str(model), str(home / "model-onnx")]
 
@@ -66,12 +67,12 @@ class Peer:
 
 
 @contextmanager
-def running_peer(name: str, script: str, directory: Path, home: str = ENGINES) -> Iterator[Peer]:
-    """Ready, and ended after the block; runs in the environment `home`."""
+def running_peer(name: str, script: str, directory: Path, environment_name: str) -> Iterator[Peer]:
+    """Ready, and ended after the block."""
     log = directory / f"{script}.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            command(script, environment(home)),
+            command(script, environment_name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -95,9 +96,9 @@ def running_server(script: str, directory: Path) -> Iterator[str]:
     """The address of a peer that is an HTTP server with a `/health`; ended after the block."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
-    started = [*command(script, environment(ENGINES)), str(port)]
+    arguments = [*command(script, ENGINES), str(port)]
     with (directory / f"{script}.log").open("wb") as output:
-        process = subprocess.Popen(started, stdout=output, stderr=output, env=_environment())
+        process = subprocess.Popen(arguments, stdout=output, stderr=output, env=_environment())
     try:
         _wait_until_ready(process, url)
         yield url

@@ -36,9 +36,9 @@ PEERS = {
 
 def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
     run = _Run(plan)
-    for name, (script, home) in PEERS.items():
+    for name, (script, environment) in PEERS.items():
         try:
-            peer = plan.closing.enter_context(running_peer(name, script, plan.directory, home))
+            peer = plan.closing.enter_context(running_peer(name, script, plan.directory, environment))
         except PeerFailed as exc:
             yield Skipped(name, str(exc))
         else:

@@ -12,6 +12,7 @@ from benchmarks.plan import WARM_UP, Contender, Figures, Plan
 from benchmarks.stack import Stack, running_service, running_stack
 from embedstream import flink, kafka
 from embedstream.errors import EmbedstreamError
+from embedstream.status.parts import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,7 @@ def _embedded(job: Settings, total: int) -> float:
     running = cluster.job(job.flink_job_name)
     deadline = time.monotonic() + 60
     while running and time.monotonic() < deadline:
-        found = cluster.metrics(running, {"unchanged", "superseded", "stored", "deleted", "embedded_texts"})
+        found = cluster.metrics(running, {*OUTCOMES, "embedded_texts"})
         told = sum(metric.sum for name, metric in found.items() if name != "embedded_texts")
         if told >= total:
             return found["embedded_texts"].sum

@@ -40,7 +40,6 @@ TESTED = set()
 
 def answers_are_as_described(path):
     """The test of a path; one of all paths would be several of the same id, of which pytest-xdist runs one."""
-
     TESTED.add(path)
 
     @schema.include(path=path).parametrize()

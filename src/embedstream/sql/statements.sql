@@ -28,7 +28,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
 COPY incoming FROM STDIN (FORMAT binary)
 
 -- name: look_up
--- A subquery for one row each: a join, or EXISTS, may be planned as a comparison of all with all, or of the whole table.
+-- One look for each row: a join may be planned to compare every id with every other, EXISTS to read the whole table.
 SELECT
     id, event_time, topic, partition, "offset",
     CASE WHEN (SELECT true FROM {table} AS t WHERE t.id = l.id) THEN content_hash END
@@ -37,7 +37,7 @@ WHERE id = ANY(%(ids)s)
 
 -- name: claim
 -- Decides who wins. Rows are locked in the order of their ids, or two batches would deadlock.
--- A row without a vector wins only where the stored vector is the one of its very text.
+-- A row without a vector wins only where the stored vector is the one of its very text. No EXISTS: see look_up.
 INSERT INTO {ledger} AS l (id, event_time, topic, partition, "offset", state, content_hash, updated_at)
 SELECT id, event_time, topic, partition, "offset", state, content_hash, now()
 FROM incoming AS i
