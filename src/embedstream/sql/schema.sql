@@ -1,5 +1,5 @@
 -- Applied at every submit; each statement leaves alone what is there already.
--- Names and numbers in braces are filled in by store.py. Ids and topics compare by their bytes, as in Python.
+-- Names and numbers in braces are filled in by store/names.py. Ids and topics compare by their bytes, as in Python.
 CREATE EXTENSION IF NOT EXISTS vector;
 
 CREATE TABLE IF NOT EXISTS {space} (

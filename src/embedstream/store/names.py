@@ -1,0 +1,61 @@
+"""The relations that belong to one table, and the SQL that is filled in with their names."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from psycopg.sql import SQL, Composed, Identifier
+
+from embedstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import psycopg
+    from psycopg.sql import Composable
+
+# PostgreSQL cuts names at 63 bytes; the longest suffix of ours is `_dimension`.
+_LONGEST_NAME = 53
+
+
+class Names(NamedTuple):
+    """The relations that belong to one table, each with the schema where it was given."""
+
+    table: Identifier
+    ledger: Identifier
+    space: Identifier
+    vectors: Identifier
+
+    @classmethod
+    def of(cls, table: str) -> Self:
+        """The view of `text_message_embeddings` is `text_message_vectors`, that of another table `<table>_vectors`.
+
+        Raises ConfigError for anything but `table` or `schema.table`, and for a name that leaves no room for suffixes.
+        """
+        *schema, name = table.split(".")
+        if len(schema) > 1 or not all([name, *schema]):
+            raise ConfigError(f"PGVECTOR_TABLE={table!r}: write table, or schema.table")
+        if len(name.encode()) > _LONGEST_NAME or name == "incoming":
+            raise ConfigError(f"PGVECTOR_TABLE={table!r}: take another name, of at most {_LONGEST_NAME} bytes")
+        stem = "text_message" if name == "text_message_embeddings" else name
+        suffixed = (name, f"{name}_ledger", f"{name}_space", f"{stem}_vectors")
+        return cls(*(Identifier(*schema, each) for each in suffixed))
+
+
+def statements(table: str, file: str = "statements.sql", **others: Composable) -> dict[str, Composed]:
+    """The statements of a file in sql/ by name, filled in for `table` and with `others`."""
+    text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
+    _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    names = Names.of(table)._asdict()
+    return {name: SQL(body).format(**names, **others) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def columns(connection: psycopg.Connection[Any], relation: Identifier) -> dict[str, str]:
+    """The types of a relation's columns by name; nothing where there is no such relation."""
+    query = (
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+    )
+    return dict(connection.execute(query, [relation.as_string(connection)]).fetchall())
