@@ -72,7 +72,7 @@ def latencies(settings: Settings, sent: Sequence[Message], pauses: Sequence[floa
 def _producer(settings: Settings) -> Producer:
     """Connected: what a client needs to get that far is no part of a pipeline's time."""
     producer = Producer({**kafka.client_config(settings), "queue.buffering.max.messages": 1_000_000})
-    producer.list_topics(settings.kafka_input_topic, timeout=kafka.TIMEOUT)
+    producer.list_topics(settings.kafka_input_topic, timeout=kafka.client.TIMEOUT)
     return producer
 
 

@@ -48,7 +48,7 @@ def test_an_election_is_waited_for(settings, monkeypatch, code):
                 raise answers.pop()
             return committed(self, *args, **options)
 
-    monkeypatch.setattr(kafka, "Consumer", Elected)
+    monkeypatch.setattr(kafka.log, "Consumer", Elected)
     assert len(kafka.positions(settings)) == 3
     assert answers == []
 
@@ -60,8 +60,8 @@ def test_an_election_without_end_is_one_clear_error(settings, monkeypatch):
         def committed(self, *_, **__):
             raise KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
 
-    monkeypatch.setattr(kafka, "Consumer", Headless)
-    monkeypatch.setattr(kafka, "TIMEOUT", 1.0)
+    monkeypatch.setattr(kafka.log, "Consumer", Headless)
+    monkeypatch.setattr(kafka.client, "TIMEOUT", 1.0)
     with pytest.raises(ConfigError, match="check KAFKA_BOOTSTRAP_SERVERS"):
         kafka.positions(settings)
 
@@ -88,7 +88,7 @@ def test_a_record_that_the_broker_refuses_is_one_clear_error(settings):
 
 
 def test_a_broker_that_is_away_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr(kafka, "TIMEOUT", 0.5)
+    monkeypatch.setattr(kafka.client, "TIMEOUT", 0.5)
     with pytest.raises(ConfigError, match="check KAFKA_BOOTSTRAP_SERVERS"):
         kafka.ensure_topics(load_settings(kafka_bootstrap_servers="127.0.0.1:1"))
 
@@ -110,7 +110,7 @@ def test_ranges_are_read_with_their_gaps(settings):
 
 
 def test_a_broker_that_falls_silent_ends_the_reading(settings, monkeypatch):
-    monkeypatch.setattr(kafka, "_SILENCE", 0.5)
+    monkeypatch.setattr(kafka.reading, "_SILENCE", 0.5)
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
     with pytest.raises(ConfigError, match="KAFKA_"):
         list(kafka.read(away, "topic", {0: (0, 1)}))

@@ -78,7 +78,7 @@ def test_before_the_first_submission_there_is_neither_topic_nor_table(settings):
 
 
 def test_a_broker_that_is_away_costs_its_own_lines_only(settings, monkeypatch):
-    monkeypatch.setattr(kafka, "TIMEOUT", 0.5)
+    monkeypatch.setattr(kafka.client, "TIMEOUT", 0.5)
     store.prepare(settings, SPACE)
     status = observer(settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})).read()
     assert set(status.away) == {"kafka", "service"}

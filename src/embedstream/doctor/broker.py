@@ -40,7 +40,9 @@ def _dead_letter_topic(world: World) -> Verdict:
 def _topic(world: World, topic: str) -> Verdict:
     if topic in world.partitions:
         return ok(f"{topic} has {world.partitions[topic]} partitions")
-    rights = world.admin.describe_cluster(include_authorized_operations=True, request_timeout=kafka.TIMEOUT).result()
+    rights = world.admin.describe_cluster(
+        include_authorized_operations=True, request_timeout=kafka.client.TIMEOUT
+    ).result()
     if _lacks(rights.authorized_operations, AclOperation.CREATE):
         return warn(
             f"there is no topic {topic}, and the broker does not let us create topics in general",
@@ -68,7 +70,7 @@ def _rights(world: World) -> Verdict:
     if not there:
         return skipped("neither topic exists yet")
     futures = world.admin.describe_topics(
-        TopicCollection(there), include_authorized_operations=True, request_timeout=kafka.TIMEOUT
+        TopicCollection(there), include_authorized_operations=True, request_timeout=kafka.client.TIMEOUT
     )
     rights = {topic: future.result().authorized_operations for topic, future in futures.items()}
     lacking = [f"{wanted[topic].name} on {topic}" for topic in there if _lacks(rights[topic], wanted[topic])]

@@ -47,7 +47,7 @@ class World:
         url = self.settings.embedding_service_url
         began = datetime.now(UTC)
         try:
-            response = httpx.get(f"{url}/health", timeout=kafka.TIMEOUT, trust_env=False)
+            response = httpx.get(f"{url}/health", timeout=kafka.client.TIMEOUT, trust_env=False)
         except httpx.HTTPError as exc:
             raise ConfigError(
                 f"no embedding service answers at {url} ({type(exc).__name__}): start it, or set EMBEDDING_SERVICE_URL"
@@ -75,7 +75,7 @@ class World:
     @cached_property
     def partitions(self) -> dict[str, int]:
         """The number of partitions of each topic that the broker shows to us."""
-        topics = self.admin.list_topics(timeout=kafka.TIMEOUT).topics
+        topics = self.admin.list_topics(timeout=kafka.client.TIMEOUT).topics
         return {name: len(topic.partitions) for name, topic in topics.items()}
 
     @cached_property

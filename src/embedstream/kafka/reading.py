@@ -1,0 +1,122 @@
+"""Reading records, without committing anything."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from embedstream.errors import ConfigError
+from embedstream.kafka import client
+from embedstream.kafka.client import asked, client_config
+from embedstream.kafka.log import extent, watermarks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from confluent_kafka import Message
+
+    from embedstream.settings import Settings
+
+# Longer than an election of a partition's leader takes.
+_SILENCE = 30.0
+
+
+@contextmanager
+def tail(settings: Settings, topic: str) -> Iterator[Callable[[float], Iterator[Message]]]:
+    """Records that reach a topic from now on: call what is yielded with the seconds to wait for each of them."""
+    with Consumer(
+        {**client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False}
+    ) as consumer:
+        found = asked(settings, lambda: consumer.list_topics(topic, timeout=client.TIMEOUT)).topics[topic]
+        partitions = [TopicPartition(topic, number) for number in found.partitions]
+        for partition in partitions:
+            partition.offset = watermarks(settings, consumer, partition)[1]
+        consumer.assign(partitions)
+
+        def records(timeout: float) -> Iterator[Message]:
+            while (message := consumer.poll(timeout)) is not None:
+                if message.error() is None:
+                    yield message
+
+        yield records
+
+
+def read(
+    settings: Settings, topic: str, ranges: Mapping[int, tuple[int, int]] | None = None, batch: int = 1000
+) -> Iterator[Message]:
+    """The records of half-open ranges of offsets by partition; without ranges all that the topic holds at the call.
+
+    Offsets have gaps, so a range ends where a record beyond it comes, or the end of its partition.
+    """
+    ranges = extent(settings, topic) if ranges is None else ranges
+    left = {number: end for number, (first, end) in ranges.items() if first < end}
+    with reader(settings) as consumer:
+        consumer.assign([TopicPartition(topic, number, ranges[number][0]) for number in left])
+        while left:
+            for message in _consume(settings, consumer, batch):
+                number, offset = message.partition() or 0, message.offset() or 0
+                end = left.get(number, 0)
+                if offset < end and not message.error():
+                    yield message
+                if number in left and (message.error() or offset >= end - 1):
+                    del left[number]
+                    consumer.pause([TopicPartition(topic, number)])
+
+
+def reader(settings: Settings, **options: Any) -> Consumer:
+    """A consumer to assign places to: reads committed records, tells ends of partitions as errors, commits nothing."""
+    return Consumer(
+        {
+            **client_config(settings), "group.id": settings.kafka_group_id, "enable.auto.commit": False,
+            "isolation.level": "read_committed", "auto.offset.reset": "earliest", "enable.partition.eof": True,
+            # What waits in memory: the limits count compressed bytes, which may be a twentieth of the records.
+            "queued.max.messages.kbytes": 16_384, "queued.min.messages": 20_000, "fetch.message.max.bytes": 1024 * 1024,
+            "fetch.wait.max.ms": 50, "check.crcs": False, **options,
+        }
+    )  # fmt: skip
+
+
+def is_end(error: KafkaError) -> bool:
+    return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - there is no public name
+
+
+def first_records(
+    settings: Settings, topic: str, offsets: Mapping[int, int], timeout: float | None = None
+) -> list[Message]:
+    """The first record of each partition from an offset on; left out where there is none, or none comes in time."""
+    found: list[Message] = []
+    waiting = set(offsets)
+    deadline = time.monotonic() + (client.TIMEOUT if timeout is None else timeout)
+    with reader(settings, **{"queued.min.messages": 1, "fetch.wait.max.ms": 10}) as consumer:
+        consumer.assign([TopicPartition(topic, *place) for place in offsets.items()])
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            message = consumer.poll(left)
+            if message is None or message.partition() not in waiting:
+                continue
+            waiting.discard(message.partition() or 0)
+            consumer.pause([TopicPartition(topic, message.partition() or 0)])
+            found += [] if message.error() else [message]
+    return found
+
+
+def _consume(settings: Settings, consumer: Consumer, batch: int) -> list[Message]:
+    """What has come: records, and ends of partitions as errors. Raises ConfigError where nothing comes for long."""
+    deadline = time.monotonic() + _SILENCE
+    messages: list[Message] = []
+    while not messages and time.monotonic() < deadline:
+        messages = consumer.consume(batch, 0.05)
+    errors = [error for message in messages if (error := message.error())]
+    failures = [error.str() for error in errors if not is_end(error)]
+    if failures or not messages:
+        reason = failures[0] if failures else f"no record within {_SILENCE:.0f} s"
+        raise ConfigError(f"Kafka at {settings.kafka_bootstrap_servers}: {reason}: check KAFKA_*")
+    return messages
+
+
+def headers_of(message: Message) -> dict[str, bytes | None]:
+    """A record's headers; of a name that stands there twice, the last."""
+    headers: Any = message.headers()
+    return dict(headers or [])

@@ -1,0 +1,65 @@
+"""Topics: made where they are missing, and their configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from embedstream.errors import ConfigError
+from embedstream.kafka import client
+from embedstream.kafka.client import asked, client_config
+
+if TYPE_CHECKING:
+    from embedstream.settings import Settings
+
+_DAY_MS = 24 * 60 * 60 * 1000
+# Well above any message: the broker's limit is on compressed batches, the sink's on what goes into them.
+LARGEST_DEAD_LETTER = 64 * 1024 * 1024
+
+
+def ensure_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing, and return their names.
+
+    The input keeps its records for 30 days, dead letters stay until somebody deletes them; a dead letter may be
+    larger than any message, since it carries headers of ours.
+    """
+    admin = AdminClient(client_config(settings))
+    existing = asked(settings, lambda: admin.list_topics(timeout=client.TIMEOUT)).topics
+    wanted = [
+        _topic(settings.kafka_input_topic, settings.flink_parallelism, {"retention.ms": str(30 * _DAY_MS)}),
+        _topic(
+            settings.kafka_dead_letter_topic,
+            1,
+            {"retention.ms": "-1", "max.message.bytes": str(LARGEST_DEAD_LETTER + 1024 * 1024)},
+        ),
+    ]
+    missing = [topic for topic in wanted if topic.topic not in existing]
+    for name, future in admin.create_topics(missing).items() if missing else ():
+        _await_topic(settings, name, future)
+    return [topic.topic for topic in missing]
+
+
+def _topic(name: str, partitions: int, config: dict[str, str]) -> NewTopic:
+    return NewTopic(name, num_partitions=partitions, replication_factor=-1, config=config)
+
+
+def _await_topic(settings: Settings, name: str, future: Any) -> None:  # noqa: ANN401 - untyped upstream
+    try:
+        asked(settings, lambda: future.result(client.TIMEOUT))
+    except ConfigError as exc:
+        cause = exc.__cause__
+        if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return
+        raise ConfigError(f"topic {name} cannot be created: {exc}") from exc
+
+
+def topic_config(admin: AdminClient, topic: str) -> dict[str, str]:
+    """The configuration that holds for a topic; raises KafkaException where the broker does not tell."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    entries = admin.describe_configs([resource], request_timeout=client.TIMEOUT)[resource].result()
+    return {name: str(entry.value) for name, entry in entries.items()}
