@@ -26,6 +26,7 @@ class Names(NamedTuple):
     table: Identifier
     ledger: Identifier
     space: Identifier
+    progress: Identifier
     vectors: Identifier
 
     @classmethod
@@ -37,10 +38,10 @@ class Names(NamedTuple):
         *schema, name = table.split(".")
         if len(schema) > 1 or not all([name, *schema]):
             raise ConfigError(f"PGVECTOR_TABLE={table!r}: write table, or schema.table")
-        if len(name.encode()) > _LONGEST_NAME or name == "incoming":
+        if len(name.encode()) > _LONGEST_NAME:
             raise ConfigError(f"PGVECTOR_TABLE={table!r}: take another name, of at most {_LONGEST_NAME} bytes")
         stem = "text_message" if name == "text_message_embeddings" else name
-        suffixed = (name, f"{name}_ledger", f"{name}_space", f"{stem}_vectors")
+        suffixed = (name, f"{name}_ledger", f"{name}_space", f"{name}_progress", f"{stem}_vectors")
         return cls(*(Identifier(*schema, each) for each in suffixed))
 
 
