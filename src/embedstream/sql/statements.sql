@@ -46,6 +46,9 @@ WHERE (l.event_time, l.topic, l.partition, l."offset")
 AND (l.content_hash = excluded.content_hash OR excluded.id = ANY(%(decided_ids)s::text[]))
 RETURNING id, (xmax = 0), updated_at
 
+-- name: is_restricted
+SELECT coalesce(row_security_active({table_name}::regclass::oid), false)
+
 -- name: copy_new
 COPY {table} (
     id, text, embedding, model_name, model_revision, source, message_timestamp, embedding_timestamp, metadata,

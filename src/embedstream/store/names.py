@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from embedstream.errors import ConfigError
 
@@ -50,6 +50,7 @@ def statements(table: str, file: str = "statements.sql", **others: Composable) -
     text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     names = Names.of(table)._asdict()
+    others = {"table_name": Literal(names["table"].as_string()), **others}
     return {name: SQL(body).format(**names, **others) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 

@@ -49,6 +49,7 @@ class TableStore:
         self._sql = statements(settings.pgvector_table)
         self._stands = Stands(settings.pgvector_table, has_record)
         self._connection: psycopg.Connection[Any] | None = None
+        self._is_restricted = False
 
     def close(self) -> None:
         if self._connection:
@@ -109,7 +110,7 @@ class TableStore:
     def _write(self, cursor: Cursor, changes: Sequence[Change], *, copies: bool) -> _Claimed:
         claimed = self._claim(cursor, changes)
         winners = [change for change in changes if change.item.id in claimed.won]
-        new = claimed.new if copies else set()
+        new = claimed.new if copies and not self._is_restricted else set()
         self._copy(cursor, [c for c in winners if c.embedded and c.item.id in new], claimed.at)
         self._execute(cursor, "store", [c for c in winners if c.embedded and c.item.id not in new])
         self._execute(cursor, "keep", [c for c in winners if not c.embedded and not isinstance(c.item, Delete)])
@@ -161,6 +162,8 @@ class TableStore:
     def _open(self) -> psycopg.Connection[Any]:
         connection = connect(self._settings)
         rows.register(connection)
+        # COPY is not to be had where row level security is at work.
+        (self._is_restricted,) = connection.execute(self._sql["is_restricted"]).fetchall()[0]
         return connection
 
 
