@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import msgspec
 
+from embedstream import timestamps
 from embedstream.errors import Rejected
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ MAX_ID_BYTES = 512
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = str.maketrans({0: _REPLACEMENT} | dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT))
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_MILLISECONDS_FROM = 1e11
-_BEYOND_ANY_CALENDAR = 1e18
 
 
 class Record(NamedTuple):
@@ -82,7 +81,7 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
     sanitized = _sanitize(body, record.value)
     text = _text(body.get("text"), rules.max_text_bytes)
     _check_model(body.get("model"), rules.model_name)
-    timestamp = _timestamp(body.get("timestamp")) or recorded or _EPOCH
+    timestamp = timestamps.parse(body.get("timestamp")) or recorded or _EPOCH
     return Message(
         id=_id(body, record),
         version=_version(record, min(timestamp, recorded or timestamp)),
@@ -252,43 +251,7 @@ def _version(record: Record, event_time: datetime) -> Version:
 
 
 def _recorded_at(record: Record) -> datetime | None:
-    return _from_epoch(record.timestamp / 1000) if record.timestamp >= 0 else None
-
-
-def _timestamp(given: object) -> datetime | None:
-    if given is None:
-        return None
-    if isinstance(given, str):
-        return _from_iso(given)
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        _reject("bad_timestamp", "the timestamp is neither a string nor a number")
-    return _from_number(given)
-
-
-def _from_iso(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            _reject("bad_timestamp", "the timestamp has no time zone")
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Rejected("decode", "bad_timestamp", "the timestamp is not ISO 8601 with a time zone") from None
-
-
-def _from_number(number: float) -> datetime:
-    moment = None
-    if abs(number) < _BEYOND_ANY_CALENDAR:
-        moment = _from_epoch(number / 1000 if abs(number) > _MILLISECONDS_FROM else number)
-    if moment is None:
-        _reject("bad_timestamp", "the timestamp is outside of the years 1 to 9999")
-    return moment
-
-
-def _from_epoch(seconds: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+    return timestamps.from_epoch(record.timestamp / 1000) if record.timestamp >= 0 else None
 
 
 def _source(given: object) -> str | None:
