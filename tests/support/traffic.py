@@ -200,7 +200,7 @@ GARBAGE = [
             b"{}",
             b"true",
             b"1e300",
-            b"-1e18",
+            b"-1e21",
         )
     ),
     *((b'{"text": "x", "model": ' + model + b"}", b"k", "bad_model") for model in (b"42", b"[]", b"{}", b"false")),
