@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import msgspec
 
-from embedstream import timestamps
+from embedstream import forms
+from embedstream.blank import is_blank
 from embedstream.errors import Rejected
+from embedstream.timestamps import from_epoch, parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,9 +81,9 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
         return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH))
     body, encode = _parse(record.value)
     sanitized = _sanitize(body, record.value)
-    text = _text(body.get("text"), rules.max_text_bytes)
+    text = _text(body, rules.max_text_bytes)
     _check_model(body.get("model"), rules.model_name)
-    timestamp = timestamps.parse(body.get("timestamp")) or recorded or _EPOCH
+    timestamp = parse_timestamp(body.get("timestamp")) or recorded or _EPOCH
     return Message(
         id=_id(body, record),
         version=_version(record, min(timestamp, recorded or timestamp)),
@@ -110,24 +112,36 @@ def _parse(value: bytes) -> tuple[dict[str, Any], _Encode]:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         body, encode = _parse_again(value), _encode_checked
     if not isinstance(body, dict):
-        _reject("not_an_object", "the value is JSON, but not an object")
+        _reject("not_an_object", f"the value is JSON, but {forms.of_other_json(body)}")
     return body, encode
 
 
 def _parse_again(value: bytes) -> object:
-    """What msgspec refuses and json takes are halves of surrogate pairs, and numbers beyond any float (as infinite)."""
+    """What msgspec refuses and json takes: a byte order mark, halves of surrogate pairs, and numbers beyond any float
+    (as infinite).
+    """
     try:
-        return _DECODER.decode(value.decode())
+        return _DECODER.decode(value.decode().removeprefix("\ufeff"))
     except UnicodeDecodeError as exc:
-        raise Rejected("decode", "not_utf8", f"the value is not UTF-8 (byte {exc.start})") from None
+        _reject_bytes(value, "not_utf8", f"the value is not UTF-8 (byte {exc.start})")
     except json.JSONDecodeError as exc:
-        raise Rejected("decode", "not_json", f"the value is not JSON ({exc.msg} at character {exc.pos})") from None
+        _reject_bytes(value, "not_json", f"the value is not JSON ({exc.msg} at character {exc.pos})")
     except (RecursionError, ValueError):
         raise Rejected("decode", "not_json", "the value is JSON of unreasonable depth or with a huge number") from None
 
 
+def _reject_bytes(value: bytes, code: str, reason: str) -> NoReturn:
+    if not value or value.isspace():
+        size = "white space" if value else "zero bytes"
+        raise Rejected("decode", "not_json", f"the value is empty ({size}): {forms.DELETE}") from None
+    if encoding := forms.other_unicode(value):
+        raise Rejected("decode", "not_utf8", f"the value is {encoding}, not UTF-8") from None
+    form = forms.of_bytes(value)
+    raise Rejected("decode", code, f"{reason}: it looks like {form}" if form else reason) from None
+
+
 def _reject_constant(name: str) -> NoReturn:
-    _reject("not_json", f"the value is not JSON ({name} is no JSON number)")
+    _reject("not_json", f"the value is not JSON ({name} is no JSON number: write null, or leave the field out)")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
@@ -166,17 +180,25 @@ def _cleaned(node: Any) -> Any:  # noqa: ANN401 - any JSON
     return node
 
 
-def _text(text: object, max_bytes: int) -> str:
+def _text(body: dict[str, Any], max_bytes: int) -> str:
+    text = body.get("text")
     if text is None:
-        _reject("text_missing", "the message has no text")
+        _reject_without_text(body)
     if not isinstance(text, str):
         _reject("text_not_a_string", "the text is not a string")
-    if not text or text.isspace():
-        _reject("text_blank", "the text has nothing but white space")
+    if not "!" <= text < "\x7f" and is_blank(text):  # most texts begin with something visible of ASCII
+        what = "visible" if text and not text.isspace() else "but white space"
+        _reject("text_blank", f"the text has nothing {what}")
     size = len(text.encode())
     if size > max_bytes:
         _reject("text_too_large", f"the text has {size} bytes, more than {max_bytes}")
     return text
+
+
+def _reject_without_text(body: dict[str, Any]) -> NoReturn:
+    if wrapping := forms.envelope(body):
+        _reject("envelope", f"the value looks like {wrapping}")
+    _reject("text_missing", "the message has no text")
 
 
 def _storable(text: str) -> bool:
@@ -192,7 +214,7 @@ def _storable(text: str) -> bool:
 def _id(body: dict[str, Any], record: Record) -> str:
     given = body.get("id")
     if given is None:
-        if record.key is not None:
+        if record.key:
             return _id_of_key(record.key)
         return _checked_id(id_of_coordinates(record.topic, record.partition, record.offset))
     if isinstance(given, bool) or not isinstance(given, str | int | float):
@@ -211,8 +233,9 @@ def _number_as_written(value: bytes) -> str:
 
 
 def _id_of_delete(record: Record) -> str:
-    if record.key is None:
-        _reject("delete_without_key", "the value is null, which deletes the id in the key, but the key is null too")
+    if not record.key:
+        what = "null too" if record.key is None else "empty (zero bytes)"
+        _reject("delete_without_key", f"the value is null, which deletes the id in the key, but the key is {what}")
     return _id_of_key(record.key)
 
 
@@ -251,7 +274,7 @@ def _version(record: Record, event_time: datetime) -> Version:
 
 
 def _recorded_at(record: Record) -> datetime | None:
-    return timestamps.from_epoch(record.timestamp / 1000) if record.timestamp >= 0 else None
+    return from_epoch(record.timestamp / 1000) if record.timestamp >= 0 else None
 
 
 def _source(given: object) -> str | None:

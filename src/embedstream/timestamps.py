@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 _LEAP_SECOND = re.compile(r"([\d-]+[Tt ]\d\d:\d\d:)60(.*)", re.ASCII)
 
 
-def parse(given: object) -> datetime | None:
+def parse_timestamp(given: object) -> datetime | None:
     """The moment, in UTC; None for None.
 
     A number counts seconds up to 1e11, and beyond it the first of milliseconds, microseconds and nanoseconds with which
@@ -37,18 +37,13 @@ def parse(given: object) -> datetime | None:
 def _from_text(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
     except ValueError:
         return _from_other_text(text)
-    if moment.tzinfo is None:
-        return _without_zone(text)
-    return _in_utc(moment)
-
-
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
     except OverflowError:
         raise Rejected("decode", "bad_timestamp", _OUTSIDE) from None
+    return _without_zone(text)
 
 
 def _without_zone(text: str) -> datetime:
@@ -67,15 +62,12 @@ def _from_other_text(text: str) -> datetime:
             "the timestamp is a number in a string, but not of 10 (seconds), 13 (milliseconds), 16 (microseconds) or "
             "19 (nanoseconds) digits: write it as a number, or in ISO 8601 with a time zone"
         )
-    leap = _LEAP_SECOND.fullmatch(text)
-    plain = f"{leap[1]}59{leap[2]}" if leap else text
-    try:
-        moment = datetime.fromisoformat(f"{plain[:-1]}Z" if plain.endswith("z") else plain)
-    except ValueError:
-        _reject(_OUTSIDE if text.startswith("0000-") else "the timestamp is not ISO 8601 with a time zone")
-    if moment.tzinfo is None:
-        _without_zone(text)
-    return _after_leap_second(_in_utc(moment)) if leap else _in_utc(moment)
+    if leap := _LEAP_SECOND.fullmatch(text):
+        return _after_leap_second(_from_text(f"{leap[1]}59{leap[2]}"))
+    if text.endswith("z"):
+        return _from_text(f"{text[:-1]}Z")
+    outside = text.startswith("0000-")
+    return _reject(_OUTSIDE if outside else "the timestamp is not ISO 8601 with a time zone")
 
 
 def _after_leap_second(last: datetime) -> datetime:

@@ -13,6 +13,7 @@ import readme
 from embedstream.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
+MESSAGES = ROOT / "docs" / "reference" / "messages.md"
 FILES = sorted((ROOT / "src").rglob("*.py"))
 
 
@@ -35,6 +36,16 @@ def test_the_configuration_table_is_that_of_the_settings():
 def test_the_changelog_knows_the_version():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert f"[{embedstream.__version__}]" in text or "[Unreleased]" in text
+
+
+def test_every_code_of_a_refusal_is_documented():
+    sources = "".join((ROOT / "src" / "embedstream" / name).read_text() for name in ("message.py", "timestamps.py"))
+    codes = set(re.findall(r'_reject\(\s*"(\w+)"|"decode", "(\w+)"|_reject_bytes\(value, "(\w+)"', sources))
+    documented = set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", MESSAGES.read_text(), flags=re.MULTILINE)))
+    )
+    assert {code for found in codes for code in found if code} <= documented
+    assert "envelope" in documented
 
 
 def commands(group, path=()):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedstream.errors import Rejected
-from embedstream.timestamps import parse
+from embedstream.timestamps import parse_timestamp
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 SECONDS = int(NOON.timestamp())
@@ -24,7 +24,7 @@ SECONDS = int(NOON.timestamp())
     ],
 )
 def test_forms_of_one_moment(text):
-    assert parse(text) == NOON
+    assert parse_timestamp(text) == NOON
 
 
 @pytest.mark.parametrize(
@@ -36,24 +36,24 @@ def test_forms_of_one_moment(text):
     ],
 )
 def test_a_leap_second_is_the_first_second_of_the_next_day(text, expected):
-    assert parse(text) == expected
+    assert parse_timestamp(text) == expected
 
 
 @pytest.mark.parametrize("fraction", range(1, 31))
 def test_a_fraction_may_have_any_number_of_digits(fraction):
-    assert parse(f"2024-02-29T12:00:00.{'1' * fraction}z").microsecond == int(f"{'1' * min(fraction, 6):0<6}")
+    assert parse_timestamp(f"2024-02-29T12:00:00.{'1' * fraction}z").microsecond == int(f"{'1' * min(fraction, 6):0<6}")
 
 
 @pytest.mark.parametrize("power", [1, 10**3, 10**6, 10**9], ids=["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("form", [int, float, str])
 def test_the_unit_of_an_epoch_shows_in_its_size(power, form):
-    assert parse(form(SECONDS * power)) == NOON
+    assert parse_timestamp(form(SECONDS * power)) == NOON
 
 
 def test_microseconds_are_exact():
-    assert parse(SECONDS * 10**6 + 123_457).microsecond == 123_457
-    assert parse(SECONDS * 10**9 + 123_457_999).microsecond == 123_457
-    assert parse(f"{SECONDS}.25").microsecond == 250_000
+    assert parse_timestamp(SECONDS * 10**6 + 123_457).microsecond == 123_457
+    assert parse_timestamp(SECONDS * 10**9 + 123_457_999).microsecond == 123_457
+    assert parse_timestamp(f"{SECONDS}.25").microsecond == 250_000
 
 
 @pytest.mark.parametrize(
@@ -69,17 +69,17 @@ def test_microseconds_are_exact():
     ],
 )
 def test_where_one_unit_ends_and_the_next_begins(number, expected):
-    assert parse(number).isoformat() == expected
+    assert parse_timestamp(number).isoformat() == expected
 
 
 @given(st.integers(10**12, 10**13 - 1))
 def test_milliseconds_as_a_string_are_those_as_a_number(milliseconds):
     """Some happen to have a month, a day, hours and minutes, too."""
-    assert parse(str(milliseconds)) == parse(milliseconds)
+    assert parse_timestamp(str(milliseconds)) == parse_timestamp(milliseconds)
 
 
 def test_digits_that_look_like_a_date_are_an_epoch():
-    assert parse("1764120112345") == datetime.fromtimestamp(1_764_120_112.345, UTC)
+    assert parse_timestamp("1764120112345") == datetime.fromtimestamp(1_764_120_112.345, UTC)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_digits_that_look_like_a_date_are_an_epoch():
 )
 def test_what_is_refused_says_why(given, says):
     with pytest.raises(Rejected, match=says) as caught:
-        parse(given)
+        parse_timestamp(given)
     assert (caught.value.stage, caught.value.code) == ("decode", "bad_timestamp")
 
 
@@ -124,13 +124,13 @@ def as_before(number):
 def test_what_had_a_meaning_keeps_it(number):
     before = as_before(number)
     if before is not None:
-        assert parse(number) == before
+        assert parse_timestamp(number) == before
 
 
 @given(st.text() | st.text("0123456789TtZz:.+- ") | st.floats() | st.integers())
 def test_anything_is_a_moment_or_rejected(given):
     try:
-        moment = parse(given)
+        moment = parse_timestamp(given)
     except Rejected:
         return
     assert moment.tzinfo is UTC
