@@ -13,7 +13,7 @@ import typer
 
 import embedstream
 from embedstream.dead_letters.commands import app as dead_letters_app
-from embedstream.display import as_json, first_line, progress, table
+from embedstream.display import as_json, first_line, printable, progress, say, table
 from embedstream.errors import EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
@@ -32,17 +32,13 @@ app.add_typer(index_app, name="index")
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
 @app.command()
 def version(json: AsJson = False) -> None:
     """Print the version.
 
     Example: embedstream version
     """
-    print(as_json({"version": embedstream.__version__}) if json else embedstream.__version__)
+    say(as_json({"version": embedstream.__version__}) if json else embedstream.__version__)
 
 
 @app.command()
@@ -121,7 +117,7 @@ def send(
     with progress("sending") as update:
         sent = kafka.produce(settings, settings.kafka_input_topic, records, update)
     facts = {"topic": settings.kafka_input_topic, "sent": sent}
-    print(as_json(facts) if json else f"{sent} sent to topic {settings.kafka_input_topic}")
+    say(as_json(facts) if json else f"{sent} sent to topic {settings.kafka_input_topic}")
 
 
 @app.command()
@@ -144,10 +140,10 @@ def search(
 
     hits = search(load_settings(), words, Wishes(count, parse_where(where or ()), exact, ef_search))
     if json:
-        print(as_json([hit._asdict() for hit in hits]))
+        say(as_json([hit._asdict() for hit in hits]))
     else:
         rows = [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]
-        print(table(["similarity", "id", "text"], rows))
+        say(table(["similarity", "id", "text"], rows))
 
 
 @app.command()
@@ -169,7 +165,7 @@ def status(
         keep_looking(observer, say, json=json)
         return
     found = observer.read()
-    print(as_json(found) if json else as_text(found))
+    say(as_json(found) if json else as_text(found))
     raise typer.Exit(check and found.health.state != "healthy")
 
 
@@ -184,7 +180,8 @@ def doctor(json: AsJson = False) -> None:
     from embedstream.doctor import examine
 
     findings = examine(load_settings())
-    print(as_json([finding._asdict() for finding in findings]) if json else "\n".join(map(str, findings)))
+    lines = (printable(str(finding)) for finding in findings)
+    say(as_json([finding._asdict() for finding in findings]) if json else "\n".join(lines))
     raise typer.Exit(any(finding.state == "FAIL" for finding in findings))
 
 
@@ -203,7 +200,7 @@ def audit(
     from embedstream.audit import Wishes, audit
 
     report = audit(load_settings(), Wishes(sample, limit, repair, dry_run))
-    print(as_json(report.as_facts()) if json else report)
+    say(as_json(report.as_facts()) if json else report)
     sys.exit(0 if report.equal else 1)
 
 
@@ -212,5 +209,5 @@ def main() -> None:
     try:
         app()
     except EmbedstreamError as exc:
-        print(f"embedstream: {exc}", file=sys.stderr)
+        say(f"embedstream: {exc}", to_stderr=True)
         sys.exit(2)
