@@ -125,7 +125,13 @@ def search(
     words: Annotated[str, typer.Argument(help="What to look for, in words.")],
     *,
     count: Annotated[int, typer.Option("-k", "--count", min=1, help="Rows to print.")] = 10,
-    where: Annotated[list[str] | None, typer.Option(help="Metadata filter: key=value or a JSON object.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metadata filter: key=value or a JSON object; all given must hold. year=2024 finds the number "
+            "and the string 2024 (so do true, false, null); year='\"2024\"', arrays and objects find that JSON alone."
+        ),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Look at every row, even where there is an index.")] = False,
     ef_search: Annotated[
         int | None, typer.Option(min=1, max=1000, help="More find what the index misses, and take longer.")

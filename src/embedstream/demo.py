@@ -14,7 +14,7 @@ from embedstream.corpus import docstrings
 from embedstream.display import console, first_line, progress, say, table
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
-from embedstream.search import Wishes, search
+from embedstream.search import Wishes, parse_where, search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ def _show_query(connection: psycopg.Connection[Any], settings: Settings) -> None
 
 def _show_search(settings: Settings) -> None:
     _heading(f'embedstream search "{WORDS}" -k 5 --where kind=function')
-    hits = search(settings, WORDS, Wishes(5, {"kind": "function"}))
+    hits = search(settings, WORDS, Wishes(5, parse_where(["kind=function"])))
     say(table(["similarity", "id", "text"], [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]))
 
 

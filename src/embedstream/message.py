@@ -163,20 +163,21 @@ def _sanitize(body: dict[str, Any], value: bytes) -> bool:
         return False
     fields = {name: body[name] for name in ("text", "source", "metadata") if name in body}
     try:
-        clean = _cleaned(fields)
+        clean = storable(fields)
     except RecursionError:
         _reject("bad_metadata", "the metadata nests too deep")
     body.update(clean)
     return bool(clean != fields)
 
 
-def _cleaned(node: Any) -> Any:  # noqa: ANN401 - any JSON
+def storable(node: Any) -> Any:  # noqa: ANN401 - any JSON
+    """The JSON with U+FFFD where PostgreSQL cannot store a character."""
     if isinstance(node, str):
         return node.translate(_UNSTORABLE)
     if isinstance(node, dict):
-        return {_cleaned(key): _cleaned(value) for key, value in node.items()}
+        return {storable(key): storable(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_cleaned(item) for item in node]
+        return [storable(item) for item in node]
     return node
 
 
@@ -201,7 +202,7 @@ def _reject_without_text(body: dict[str, Any]) -> NoReturn:
     _reject("text_missing", "the message has no text")
 
 
-def _storable(text: str) -> bool:
+def _is_storable(text: str) -> bool:
     if "\0" in text:
         return False
     try:
@@ -254,7 +255,7 @@ def id_of_coordinates(topic: str, partition: int, offset: int) -> str:
 def _checked_id(text: str) -> str:
     if not text:
         _reject("bad_id", "the id is empty")
-    if not _storable(text):
+    if not _is_storable(text):
         _reject("bad_id", "the id has a character that PostgreSQL cannot store")
     if len(text.encode()) > MAX_ID_BYTES:
         _reject("bad_id", f"the id has more than {MAX_ID_BYTES} bytes")
