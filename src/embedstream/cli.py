@@ -6,6 +6,7 @@ Imports of what a command needs stand inside it: `embedstream version` must not 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 import embedstream
 from embedstream.dead_letters.commands import app as dead_letters_app
-from embedstream.display import as_json, first_line, printable, progress, say, table
+from embedstream.display import as_json, first_line, json_with_list, printable, progress, say, table
 from embedstream.errors import EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
@@ -101,23 +102,38 @@ def send(
     file: Annotated[
         typer.FileBinaryRead | None, typer.Argument(help="JSON lines, a message each (left out: stdin).")
     ] = None,
+    *,
     key_field: Annotated[str, typer.Option(help="Field whose value becomes the record's key.")] = "id",
     delete: Annotated[list[str] | None, typer.Option(help="Send the delete of this id instead (repeatable).")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Send each line once it is read, for input without end, up to a bad one.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Send messages, or deletes, to the input topic.
 
+    Every line is checked as the job will, before the first one is sent: where one would be rejected, all such lines are
+    named, and nothing is sent. What is typed at a terminal is sent line by line, as with --stream.
+
     Example: echo '{"id": "msg-1", "text": "hello"}' | embedstream send
     """
-    from embedstream import kafka
-    from embedstream.send import deletes, records_of_lines
+    from embedstream.send import Checker, model_of_service, send_deletes, send_lines, stream_lines
 
     settings = load_settings()
-    records = deletes(delete) if delete else records_of_lines(file or sys.stdin.buffer, key_field)
+    topic = settings.kafka_input_topic
+    checker = Checker(settings, key_field, model_of_service(settings, partial(say, to_stderr=True)))
+    source = file or sys.stdin.buffer
     with progress("sending") as update:
-        sent = kafka.produce(settings, settings.kafka_input_topic, records, update)
-    facts = {"topic": settings.kafka_input_topic, "sent": sent}
-    say(as_json(facts) if json else f"{sent} sent to topic {settings.kafka_input_topic}")
+        if not delete and (stream or source.isatty()):
+            count = stream_lines(settings, source, checker, update)
+            say(as_json({"topic": topic, "sent": count}) if json else f"{count} sent to topic {topic}")
+            return
+        sent = send_deletes(settings, delete, checker) if delete else send_lines(settings, source, checker, update)
+    if not json:
+        say(f"{len(sent.entries)} sent to topic {topic}")
+        return
+    for line in json_with_list({"topic": topic, "sent": len(sent.entries)}, "records", sent.records(topic)):
+        say(line)
 
 
 @app.command()

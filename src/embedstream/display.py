@@ -44,6 +44,19 @@ def as_json(facts: Any, indent: int | None = 2) -> str:  # noqa: ANN401 - whatev
     return _TRICK_IN_LINES.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
+def json_with_list(facts: dict[str, Any], name: str, items: Iterable[Any]) -> Iterator[str]:
+    """The lines of one JSON object: facts, at least one, and under `name` a list that need not fit into memory."""
+    yield f"{as_json(facts).removesuffix('}').rstrip()},"
+    line = f'  "{name}": ['
+    comma = ""
+    for item in items:
+        yield line + comma
+        line, comma = f"    {as_json(item, indent=None)}", ","
+    yield line
+    yield "  ]"
+    yield "}"
+
+
 def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 

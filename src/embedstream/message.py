@@ -65,9 +65,11 @@ class Message(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What a topic's messages are held against: the name of the table's model, and the longest text in bytes."""
+    """What a topic's messages are held against: the name of the table's model (None: not known, any will do), and the
+    longest text in bytes.
+    """
 
-    model_name: str
+    model_name: str | None
     max_text_bytes: int
 
 
@@ -262,11 +264,13 @@ def _checked_id(text: str) -> str:
     return text
 
 
-def _check_model(given: object, model_name: str) -> None:
-    if given is None or given == model_name or given == model_name.rpartition("/")[2]:
+def _check_model(given: object, model_name: str | None) -> None:
+    if given is None:
         return
     if not isinstance(given, str):
         _reject("bad_model", "the model is not a string")
+    if model_name is None or given == model_name or given == model_name.rpartition("/")[2]:
+        return
     _reject("other_model", f"the message asks for another model than the table's, {model_name}")
 
 

@@ -5,43 +5,6 @@ import pytest
 from embedstream.corpus import docstrings
 from embedstream.errors import ConfigError
 from embedstream.search import parse_where
-from embedstream.send import deletes, records_of_lines
-
-
-def test_a_line_becomes_a_record_as_it_stands():
-    lines = [b'{"id": "a",  "text": "x"}\n', b"\n", b'{"id": 7, "text": "y"}', b'{"text": "z"}']
-    records = list(records_of_lines(lines, "id"))
-    assert [(record.key, record.value) for record in records] == [
-        (b"a", b'{"id": "a",  "text": "x"}'),
-        (b"7", b'{"id": 7, "text": "y"}'),
-        (None, b'{"text": "z"}'),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("id", "key"),
-    [("1.10", b"1.10"), ("12345678901234567890123", b"12345678901234567890123"), ("true", None), ("{}", None)],
-)
-def test_the_key_is_the_id_as_it_is_written(id, key):
-    (record,) = records_of_lines([b'{"id": %s, "text": "x"}' % id.encode()], "id")
-    assert record.key == key
-
-
-def test_another_field_as_key():
-    (record,) = records_of_lines([b'{"id": "a", "user": "u", "text": "x"}'], "user")
-    assert record.key == b"u"
-
-
-@pytest.mark.parametrize("line", [b"{", b"[1]", b'"text"', b"\xff"])
-def test_a_line_that_is_no_object_is_named(line):
-    records = records_of_lines([b'{"text": "x"}', line], "id")
-    next(records)
-    with pytest.raises(ConfigError, match="line 2 is no"):
-        next(records)
-
-
-def test_deletes():
-    assert [(record.key, record.value) for record in deletes(["a"])] == [(b"a", None)]
 
 
 @pytest.mark.parametrize(
