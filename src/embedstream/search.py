@@ -79,6 +79,7 @@ def nearest(
     statement = statements["nearest_where" if wishes.where else "nearest"]
     facts = {"count": wishes.count, "ef_search": wishes.ef_search, "vector": vector.tolist(), **conditions}
     with connection.transaction():
+        store.see_pgvector(connection)
         if not wishes.exact:
             connection.execute(statements["tune"], facts)
             hits = [Hit(*row) for row in connection.execute(statement, facts)]

@@ -49,7 +49,7 @@ class Checker:
 
     def __init__(self, settings: Settings, key_field: str, model: Callable[[], str | None] = lambda: None) -> None:
         self._topic = settings.kafka_input_topic
-        self._rules = Rules(None, settings.max_text_bytes)
+        self._rules = Rules.of(settings, None)
         self._key_field = key_field
         self._model: Callable[[], str | None] | None = model
 

@@ -51,7 +51,8 @@ def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
 
     Raises ConfigError, or RetryLater, where a part of the world does not answer.
     """
-    with store.database(settings) as connection:
+    with store.database(settings, long=True) as connection:
+        store.need_session(connection, "an audit")
         space = store.pinned_space(connection, settings)
         proof = _Proof(settings, connection, space)
         proof.read_topics()
@@ -79,7 +80,7 @@ class _Proof:
         if not self._positions:
             raise ConfigError(f"there is no topic {self._topic} yet: embedstream submit makes it")
         ranges = [records.Range(each.partition, each.first, each.end) for each in self._positions]
-        rules = Rules(self._space.model_name, settings.max_text_bytes)
+        rules = Rules.of(settings, self._space.model_name)
         self._load("copy_sent", self._topic, ranges, lines(settings, ranges, rules))
         self._read_dead_letters()
 
@@ -107,6 +108,7 @@ class _Proof:
         with self._connection.transaction():
             self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             self._execute("SET LOCAL work_mem = '64MB'")
+            store.see_pgvector(self._connection)
             self._execute(self.sql["count_ids"])  # takes the snapshot
             self._add_ranges()
             self._judge()

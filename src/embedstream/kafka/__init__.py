@@ -2,31 +2,45 @@
 
 from embedstream.kafka import client
 from embedstream.kafka.client import PASSING, client_config
+from embedstream.kafka.group import check_members, members, set_offsets
 from embedstream.kafka.log import Position, count, extent, positions
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, Undelivered, produce
-from embedstream.kafka.reading import first_records, headers_of, is_end, read, reader, tail
-from embedstream.kafka.topics import LARGEST_DEAD_LETTER, ensure_topics, largest_batch, topic_config
+from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, tail
+from embedstream.kafka.topics import (
+    LARGEST_DEAD_LETTER,
+    Identity,
+    ensure_topics,
+    identity,
+    largest_batch,
+    topic_config,
+)
 
 __all__ = [
     "LARGEST_DEAD_LETTER",
     "LARGEST_MESSAGE",
     "PASSING",
+    "Identity",
     "Outgoing",
     "Position",
     "Undelivered",
+    "check_members",
     "client",
     "client_config",
     "count",
     "ensure_topics",
     "extent",
     "first_records",
+    "has_record",
     "headers_of",
+    "identity",
     "is_end",
     "largest_batch",
+    "members",
     "positions",
     "produce",
     "read",
     "reader",
+    "set_offsets",
     "tail",
     "topic_config",
 ]
