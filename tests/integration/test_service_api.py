@@ -20,7 +20,8 @@ KEY = "s3cret-key"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    with running_service(tmp_path_factory.mktemp("guarded"), EMBEDDING_API_KEY=KEY, LOG_LEVEL="DEBUG") as service:
+    own = {"EMBEDDING_API_KEY": KEY, "LOG_LEVEL": "DEBUG", "EMBEDDING_PRECISION": "f32"}
+    with running_service(tmp_path_factory.mktemp("guarded"), **own) as service:
         yield service
 
 
