@@ -1,11 +1,12 @@
 import asyncio
 import threading
+from concurrent.futures import Future
 
 import httpx
 import pytest
 from flask import Flask, request
 
-from embedstream.service.door import REFUSAL, Door
+from embedstream.service.door import REFUSAL, WAITING, Door
 
 
 def echo(gate=None):
@@ -120,6 +121,42 @@ def test_who_hangs_up_while_sending_leaves_nothing():
     sent = asyncio.run(hang_up())
     assert (sent[0]["status"], b"request_torn" in sent[1]["body"]) == (400, True)
     assert kept._held == 0
+
+
+def patient(future):
+    """An application that waits for a number, and has one thread at the door."""
+    app = Flask(__name__)
+
+    @app.post("/")
+    def answer():
+        waiting = request.environ[WAITING]
+        if waiting.future:
+            return {"asked": waiting.asked, "number": waiting.future.result(), "read": len(request.get_data())}
+        waiting.future, waiting.asked = future, request.get_data().decode()
+        return "nobody sees this", 202
+
+    return app
+
+
+def test_who_waits_for_the_application_has_no_thread():
+    future = Future()
+    kept = door(patient(future), threads=1, max_held=5000)
+    threading.Timer(0.5, future.set_result, [7]).start()
+    answers = ask(kept, *[{"url": "/", "content": f"request {number}"} for number in range(100)])
+    assert [answer.json() for answer in answers] == [
+        {"asked": f"request {number}", "number": 7, "read": 0} for number in range(100)
+    ]
+    assert kept._held == 0
+
+
+def test_what_fails_while_it_is_waited_for_is_the_application_s_to_tell():
+    future = Future()
+    threading.Timer(0.2, future.set_result, [7]).start()
+    app = patient(future)
+    app.errorhandler(ArithmeticError)(lambda _: ({"code": "engine_failed"}, 500))
+    app.before_request(lambda: 1 / 0 if request.environ[WAITING].future else None)
+    [answer] = ask(door(app), {"url": "/", "content": "x"})
+    assert (answer.status_code, answer.json()) == (500, {"code": "engine_failed"})
 
 
 @pytest.mark.parametrize("seconds", [0.2, 20.0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -16,14 +17,21 @@ from werkzeug.exceptions import HTTPException
 import embedstream
 from embedstream.service import hooks
 from embedstream.service.batching import Draining, EngineFailed, QueueFull
+from embedstream.service.door import WAITING, Waiting
 from embedstream.service.embedder import Loading
 from embedstream.service.openai import answer_of, read_embeddings
 from embedstream.service.problem import Problem, answer, json_response
-from embedstream.service.wire import Limits, Many, One, as_base64, read_generate
+from embedstream.service.wire import Limits, One, as_base64, read_generate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from embedstream.errors import EmbedstreamError
+    from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
+    from embedstream.service.engine import EngineFacts
+    from embedstream.service.tokens import Text
+    from embedstream.service.wire import Encoding
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -67,18 +75,45 @@ def _context() -> _Context:
 
 @routes.post("/generate")
 def generate() -> Response:
-    context = _context()
-    asked = read_generate(_body(context), context.limits, context.embedder.facts.model_name)
-    if isinstance(asked, One):
-        return json_response(_one(asked, context.embedder))
-    return json_response(_many(asked, context.embedder))
+    return _embedded(_asked_of_generate)
 
 
 @routes.post("/v1/embeddings")
 def embeddings() -> Response:
-    context = _context()
+    return _embedded(_asked_of_openai)
+
+
+class _Asked(NamedTuple):
+    texts: Sequence[Text]
+    answer: Callable[[Embedded], dict[str, Any]]
+
+
+def _asked_of_generate(context: _Context) -> _Asked:
+    facts = context.embedder.facts
+    asked = read_generate(_body(context), context.limits, facts.model_name)
+    if isinstance(asked, One):
+        return _Asked([asked.text], partial(_one, asked, facts))
+    return _Asked(asked.texts, partial(_many, asked.encoding, facts))
+
+
+def _asked_of_openai(context: _Context) -> _Asked:
+    facts = context.embedder.facts
     asked = read_embeddings(_body(context), context.limits, context.embedder.engine)
-    return json_response(answer_of(context.embedder.embed(asked.texts), context.embedder.facts, asked.encoding))
+    return _Asked(asked.texts, partial(answer_of, facts=facts, encoding=asked.encoding))
+
+
+def _embedded(read: Callable[[_Context], _Asked]) -> Response:
+    """The answer with vectors, or an empty one that stands for it where the door waits for them."""
+    context = _context()
+    waiting = request.environ.get(WAITING) or Waiting()
+    if waiting.future is None:
+        asked = read(context)
+        pending = context.embedder.submit(asked.texts)
+        waiting.future, waiting.asked = pending.settled, (pending, asked.answer)
+        if WAITING in request.environ:
+            return Response(status=HTTPStatus.ACCEPTED)
+    pending, answer = waiting.asked
+    return json_response(answer(context.embedder.result(pending)))
 
 
 def _body(context: _Context) -> bytes:
@@ -89,8 +124,7 @@ def _body(context: _Context) -> bytes:
     return request.get_data(cache=False)
 
 
-def _one(asked: One, embedder: Embedder) -> dict[str, Any]:
-    embedded, facts = embedder.embed([asked.text]), embedder.facts
+def _one(asked: One, facts: EngineFacts, embedded: Embedded) -> dict[str, Any]:
     [count] = embedded.token_counts
     return {
         "id": asked.echo["id"],
@@ -107,13 +141,12 @@ def _one(asked: One, embedder: Embedder) -> dict[str, Any]:
     }
 
 
-def _many(asked: Many, embedder: Embedder) -> dict[str, Any]:
-    embedded, facts = embedder.embed(asked.texts), embedder.facts
+def _many(encoding: Encoding, facts: EngineFacts, embedded: Embedded) -> dict[str, Any]:
     return {
         "model_name": facts.model_name,
         "model_revision": facts.model_revision,
         "embedding_dimension": facts.embedding_dimension,
-        "embeddings": as_base64(embedded.vectors) if asked.encoding == "base64" else embedded.vectors,
+        "embeddings": as_base64(embedded.vectors) if encoding == "base64" else embedded.vectors,
         "token_counts": embedded.token_counts,
         "truncated": [count > facts.max_tokens for count in embedded.token_counts],
     }

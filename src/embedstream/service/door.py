@@ -1,7 +1,8 @@
 """The way in: reads requests, and hands each to the WSGI application once it is complete.
 
-A WSGI server lends a thread to each client for as long as it takes to send; a few that dribble would have them all.
-Here a client that is still sending has no thread, and EMBEDDING_READ_SECONDS.
+A WSGI server lends a thread to each client for as long as it takes to send, and to answer; a few that dribble, or some
+that wait, would have them all. Here a client that is still sending has no thread, and EMBEDDING_READ_SECONDS; and a
+request whose vectors are not there yet has none: the application is asked again when they are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from embedstream.service.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+    from concurrent.futures import Future
     from wsgiref.types import WSGIApplication
 
     Message = MutableMapping[str, Any]
@@ -29,13 +32,28 @@ if TYPE_CHECKING:
 REFUSAL = "embedstream.refusal"
 """Where a WSGI environment has the Problem of a request that was not read."""
 
+WAITING = "embedstream.waiting"
+"""Where a WSGI environment has a Waiting; without one an application waits itself."""
+
 _MAX_DISCARDED_BYTES = 268_435_456
 _LEAVING_SECONDS = 0.5
+_SPARE_THREADS = 8
 _POLL = 0.01
 
 
+class Waiting:
+    """An application that sets `future` is asked again once that is done, with what it left here; its first answer
+    goes nowhere.
+    """
+
+    def __init__(self) -> None:
+        self.future: Future[None] | None = None
+        self.asked: Any = None
+        self.began: tuple[float, str] | None = None
+
+
 class Door:
-    """An ASGI application over a WSGI application that has so many threads.
+    """An ASGI application over a WSGI application that has so many threads for what is posted, and some for all else.
 
     Of a body larger than `max_body` bytes only the length is passed on; all bodies together may have `max_held`.
     """
@@ -45,6 +63,8 @@ class Door:
     ) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(threads, "request")
+        # Never behind texts that are being read: how the service is, and answers that are there.
+        self._spare_threads = ThreadPoolExecutor(_SPARE_THREADS, "answer")
         self._read_seconds = read_seconds
         self._max_body = max_body
         self._max_held = max_held
@@ -75,15 +95,23 @@ class Door:
             time.sleep(_POLL)
 
     async def _answer(self, environ: dict[str, Any], send: Send) -> None:
-        response = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, environ)
+        response = await self._ask(
+            environ, self._threads if environ["REQUEST_METHOD"] == "POST" else self._spare_threads
+        )
+        if future := environ[WAITING].future:
+            # What was read is not read again.
+            environ |= {"wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"}
+            await asyncio.shield(asyncio.wrap_future(future))
+            response = await self._ask(environ, self._spare_threads)
         if REFUSAL in environ:
             response.headers["Connection"] = "close"
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.get_data()})
 
-    def _ask(self, environ: dict[str, Any]) -> Response:
-        return Response.from_app(self._application, environ, buffered=True)
+    async def _ask(self, environ: dict[str, Any], threads: ThreadPoolExecutor) -> Response:
+        ask = partial(Response.from_app, self._application, environ, buffered=True)
+        return await asyncio.get_running_loop().run_in_executor(threads, ask)
 
     async def _read(self, body: _Body, receive: Receive) -> dict[str, Any]:
         try:
@@ -150,6 +178,7 @@ def _environ(scope: Mapping[str, Any]) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
+        WAITING: Waiting(),
         **_headers(scope["headers"]),
     }
 
