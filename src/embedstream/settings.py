@@ -141,6 +141,9 @@ class Settings(BaseSettings):
         description="requests that may wait for vectors in the service before it answers 429 "
         "(not set: as many as EMBEDDING_QUEUE_TEXTS)",
     )
+    embedding_accept_token_ids: bool = Field(
+        False, description="whether the service takes token ids at /v1/embeddings, which may be another tokenizer's"
+    )
     embedding_max_texts: int = Field(2048, ge=1, description="most texts that the service takes in one request")
     embedding_max_request_bytes: int = Field(
         16_777_216, ge=1024, description="largest request body that the service reads, in bytes"

@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import threading
 from concurrent.futures import Future
 
@@ -64,6 +65,42 @@ def test_of_a_body_too_large_the_application_knows_the_length():
         door(app), {"url": "/", "content": "x" * 101}, {"url": "/", "content": dribbled(b"x" * 50, b"x" * 51)}
     )
     assert [answer.status_code for answer in answers] == [413, 413]
+
+
+def gzipped(content, **headers):
+    return {"url": "/", "content": content, "headers": {"Content-Encoding": "gzip", **headers}}
+
+
+def test_gzip_is_decoded():
+    two = gzip.compress(b"one, ") + gzip.compress("two 🎉".encode())
+    named_otherwise = gzipped(gzip.compress(b"old"), **{"Content-Encoding": "X-GZIP"})
+    pieces = gzipped(dribbled(*(two[place : place + 1] for place in range(len(two)))))
+    answers = ask(door(), gzipped(two), pieces, gzipped(gzip.compress(b"")), named_otherwise)
+    seen = [(answer.json()["body"], answer.json()["length"]) for answer in answers]
+    assert seen == [("one, two 🎉", 13), ("one, two 🎉", 13), ("", 0), ("old", 3)]
+
+
+def test_gzip_is_bounded_by_what_it_decodes_to():
+    app = echo()
+    app.config["MAX_CONTENT_LENGTH"] = 100
+    kept = door(app)
+    bomb = gzip.compress(b"\x00" * 50_000_000)
+    most, more = gzip.compress(b"x" * 100), gzip.compress(b"x" * 101)
+    in_members = gzipped(gzip.compress(b"x" * 60) * 1000)
+    answers = ask(kept, gzipped(most), gzipped(more), gzipped(bomb), in_members)
+    assert [answer.status_code for answer in answers] == [200, 413, 413, 413]
+    assert kept._held == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"plain", gzip.compress(b"x" * 50)[:-3], gzip.compress(b"x") + b"more"])
+def test_what_is_no_gzip_is_refused(content):
+    [answer] = ask(door(), gzipped(content))
+    assert (answer.status_code, answer.json()) == (400, {"code": "not_gzip"})
+
+
+def test_other_encodings_are_the_application_s_to_refuse():
+    [answer] = ask(door(), gzipped(b"plain", **{"Content-Encoding": "br"}))
+    assert answer.json()["body"] == "plain"
 
 
 async def dribbled(*pieces, seconds=0.0):

@@ -16,10 +16,10 @@ from werkzeug.exceptions import HTTPException
 
 import embedstream
 from embedstream.service import hooks
-from embedstream.service.batching import Draining, EngineFailed, QueueFull
+from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
 from embedstream.service.door import WAITING, Waiting
 from embedstream.service.embedder import Loading
-from embedstream.service.openai import answer_of, read_embeddings
+from embedstream.service.openai import answer_of, check_name, model_of, read_embeddings
 from embedstream.service.problem import Problem, answer, json_response
 from embedstream.service.wire import Limits, One, as_base64, read_generate
 
@@ -42,9 +42,10 @@ routes = Blueprint("embedding", __name__)
 class _Context:
     """What the routes need of their application."""
 
-    def __init__(self, embedder: Embedder, limits: Limits) -> None:
+    def __init__(self, embedder: Embedder, limits: Limits, *, token_ids: bool) -> None:
         self.embedder = embedder
         self.limits = limits
+        self.token_ids = token_ids
 
 
 def create_app(embedder: Embedder, settings: Settings) -> Flask:
@@ -58,13 +59,14 @@ def create_app(embedder: Embedder, settings: Settings) -> Flask:
     )
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_request_bytes
-    app.extensions["embedstream"] = _Context(embedder, limits)
+    app.extensions["embedstream"] = _Context(embedder, limits, token_ids=settings.embedding_accept_token_ids)
+    app.url_map.strict_slashes = False
     app.register_blueprint(routes)
     hooks.install(app, settings.embedding_api_key, embedder.metrics)
     app.register_error_handler(Problem, _refuse)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
-    for kind in (QueueFull, Draining, Loading, EngineFailed):
+    for kind in (QueueFull, Draining, Loading, EngineFailed, NothingToEmbed):
         app.register_error_handler(kind, _embedder_problem)
     return app
 
@@ -98,7 +100,7 @@ def _asked_of_generate(context: _Context) -> _Asked:
 
 def _asked_of_openai(context: _Context) -> _Asked:
     facts = context.embedder.facts
-    asked = read_embeddings(_body(context), context.limits, context.embedder.engine)
+    asked = read_embeddings(_body(context), context.limits, context.embedder.engine, token_ids=context.token_ids)
     return _Asked(asked.texts, partial(answer_of, facts=facts, encoding=asked.encoding))
 
 
@@ -121,6 +123,10 @@ def _body(context: _Context) -> bytes:
     if not request.is_json:
         message = "the body must have the content type application/json"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_application_json", message)
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        message = "the body's Content-Encoding is not known: send it as gzip, or as it is"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown_content_encoding", message)
     return request.get_data(cache=False)
 
 
@@ -138,6 +144,7 @@ def _one(asked: One, facts: EngineFacts, embedded: Embedded) -> dict[str, Any]:
         "metadata": asked.echo["metadata"],
         "token_count": count,
         "truncated": count > facts.max_tokens,
+        "unknown_tokens": embedded.unknown_tokens[0],
     }
 
 
@@ -149,7 +156,20 @@ def _many(encoding: Encoding, facts: EngineFacts, embedded: Embedded) -> dict[st
         "embeddings": as_base64(embedded.vectors) if encoding == "base64" else embedded.vectors,
         "token_counts": embedded.token_counts,
         "truncated": [count > facts.max_tokens for count in embedded.token_counts],
+        "unknown_tokens": embedded.unknown_tokens,
     }
+
+
+@routes.get("/v1/models")
+def models() -> Response:
+    return json_response({"object": "list", "data": [model_of(_context().embedder)]})
+
+
+@routes.get("/v1/models/<path:name>")
+def model(name: str) -> Response:
+    embedder = _context().embedder
+    check_name(name.rstrip("/"), embedder.facts.model_name)
+    return json_response(model_of(embedder))
 
 
 @routes.get("/health")
@@ -197,6 +217,8 @@ def _problem_of(exc: EmbedstreamError) -> Problem:
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", str(exc), retry_after=exc.retry_after)
         case Loading():
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "loading", str(exc), retry_after=exc.retry_after)
+        case NothingToEmbed():
+            return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"text_{exc.unseen}", str(exc), exc.index)
         case EngineFailed():
             return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(exc), exc.index)
         case _:

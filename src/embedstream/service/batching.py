@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from embedstream.service.engine import Engine, Vectors
-    from embedstream.service.tokens import Ids, Text, Tokens
+    from embedstream.service.tokens import Ids, Text, Tokens, Unseen
 
     Infer = Callable[[Sequence[Ids]], Vectors]
 
@@ -56,11 +56,28 @@ class EngineFailed(EmbedstreamError):
         self.index = index
 
 
+class NothingToEmbed(EmbedstreamError):
+    """The model sees nothing of the text at `index`, so that its vector would be that of all such texts."""
+
+    _MESSAGES: ClassVar[dict[Unseen, str]] = {
+        "invisible": "the model sees nothing of the text: it has nothing but invisible characters",
+        "unknown": "the model sees nothing of the text: its vocabulary has no piece for any of its words or signs",
+    }
+
+    def __init__(self, index: int, unseen: Unseen) -> None:
+        super().__init__(self._MESSAGES[unseen])
+        self.index = index
+        self.unseen = unseen
+
+
 class Embedded(NamedTuple):
-    """Vectors float32 (texts, dimension), and each text's number of tokens before truncation."""
+    """Vectors float32 (texts, dimension), and each text's number of tokens before truncation, with those among them
+    that the model's vocabulary has no piece for.
+    """
 
     vectors: Vectors
     token_counts: list[int]
+    unknown_tokens: list[int]
 
 
 class Pending:
@@ -69,6 +86,7 @@ class Pending:
     def __init__(self, texts: int, dimension: int) -> None:
         self.vectors = np.empty((texts, dimension), np.float32)
         self.token_counts: list[int] = []
+        self.unknown_tokens: list[int] = []
         self.left = texts
         self.error: EmbedstreamError | None = None
         self.settled: Future[None] = Future()
@@ -78,7 +96,7 @@ class Pending:
         self.settled.result()
         if self.error:
             raise self.error
-        return Embedded(self.vectors, self.token_counts)
+        return Embedded(self.vectors, self.token_counts, self.unknown_tokens)
 
 
 class _Item(NamedTuple):
@@ -143,14 +161,14 @@ class Batcher:
     def submit(self, texts: Sequence[Text]) -> Pending:
         """Accept texts, of which there must be no more than `queue_texts`.
 
-        Raises QueueFull or Draining, with the seconds to wait where they are known.
+        Raises QueueFull or Draining, with the seconds to wait where they are known, and NothingToEmbed.
         """
         request = self._admit(len(texts))
         try:
             for chunk in _chunks(texts):
                 if request.settled.done():  # the service ends
                     break
-                request.token_counts += self._submit(request, texts, chunk)
+                self._submit(request, texts, chunk)
         except BaseException:
             self._forget(request)
             raise
@@ -207,8 +225,13 @@ class Batcher:
         done, seconds = (sum(column) for column in zip(*self._measured, strict=True)) if self._measured else (0, 0.0)
         return texts * seconds / done / self._engine.workers if done else 0.0
 
-    def _submit(self, request: Pending, texts: Sequence[Text], chunk: range) -> list[int]:
+    def _submit(self, request: Pending, texts: Sequence[Text], chunk: range) -> None:
         tokens = self._tokenize([texts[index] for index in chunk])
+        for index, one in zip(chunk, tokens, strict=True):
+            if one.unseen:
+                raise NothingToEmbed(index, one.unseen)
+            request.token_counts.append(one.total)
+            request.unknown_tokens.append(one.unknown)
         since = time.perf_counter()
         with self._changed:
             for index, one in zip(chunk, tokens, strict=True):
@@ -216,7 +239,6 @@ class Batcher:
                 bucket.append(_Item(self._number, request, index, one.ids, since))
                 self._number += 1
             self._changed.notify_all()
-        return [one.total for one in tokens]
 
     def _tokenize(self, texts: Sequence[Text]) -> list[Tokens]:
         if len(texts[0]) <= _HUGE_CHARACTERS:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
+from embedstream.service.gunzip import ENCODINGS, Gunzip
 from embedstream.service.problem import Problem
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Waiting:
 class Door:
     """An ASGI application over a WSGI application that has so many threads for what is posted, and some for all else.
 
-    Of a body larger than `max_body` bytes only the length is passed on; all bodies together may have `max_held`.
+    Of a body larger than `max_body` bytes only the length is passed on; all bodies together may have `max_held`. Both
+    count what gzip decodes to.
     """
 
     def __init__(
@@ -73,9 +75,13 @@ class Door:
         self._answered = -_LEAVING_SECONDS
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        body = _Body()
+        environ = _environ(scope)
+        gunzip = Gunzip() if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() in ENCODINGS else None
+        if gunzip:
+            del environ["HTTP_CONTENT_ENCODING"]
+        body = _Body(gunzip)
         try:
-            environ = _environ(scope) | await self._read(body, receive)
+            environ |= await self._read(body, receive)
             self._answering += 1
             try:
                 await self._answer(environ, send)
@@ -122,6 +128,9 @@ class Door:
             return {REFUSAL: Problem(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", message)}
         if body.torn:
             return {REFUSAL: Problem(HTTPStatus.BAD_REQUEST, "request_torn", "the request ended before its body did")}
+        if body.broken or (body.gunzip and not body.gunzip.complete and body.length <= self._max_body):
+            message = "the body is not whole gzip, as its Content-Encoding says"
+            return {REFUSAL: Problem(HTTPStatus.BAD_REQUEST, "not_gzip", message)}
         if body.refused:
             message = "as many requests are being read as there is memory for"
             return {REFUSAL: Problem(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, retry_after=1.0)}
@@ -139,6 +148,11 @@ class Door:
             more = message.get("more_body", False)
 
     def _keep(self, body: _Body, chunk: bytes) -> None:
+        if body.gunzip and not body.broken and body.length <= self._max_body:
+            try:
+                chunk = body.gunzip.decode(chunk, self._max_body - body.length + 1)
+            except ValueError:
+                body.broken = True
         body.length += len(chunk)
         body.refused = body.refused or self._held + len(chunk) > self._max_held
         if body.refused or body.length > self._max_body:
@@ -150,7 +164,9 @@ class Door:
 
 
 class _Body:
-    def __init__(self) -> None:
+    def __init__(self, gunzip: Gunzip | None) -> None:
+        self.gunzip = gunzip
+        self.broken = False
         self.kept = bytearray()
         self.length = 0
         self.refused = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Literal
 
 from embedstream.errors import RetryLater
@@ -32,6 +33,8 @@ class Embedder:
         self.status: Status = "loading"
         self.requests = requests or queue_texts
         self.metrics = Metrics(lambda: self.queue_length)
+        self.started = 0
+        """When the engine came, in epoch seconds."""
         self._queue_texts = queue_texts
         self._engine: Engine | None = None
         self._batcher: Batcher | None = None
@@ -41,6 +44,7 @@ class Embedder:
         self._batcher = Batcher(
             engine, queue_texts=self._queue_texts, requests=self.requests, on_batch=self.metrics.count_batch
         )
+        self.started = int(time.time())
         self._engine = engine
         if self.status == "loading":
             self.status = "ready"
@@ -78,7 +82,7 @@ class Embedder:
     def result(self, pending: Pending) -> Embedded:
         """Wait for the vectors; raises Draining or EngineFailed."""
         embedded = pending.result()
-        self.metrics.count_texts(embedded.token_counts, self.facts.max_tokens)
+        self.metrics.count_texts(embedded, self.facts.max_tokens)
         return embedded
 
     def drain(self, seconds: float) -> bool:

@@ -37,7 +37,7 @@ def install(app: Flask, key: SecretStr | None, metrics: Metrics) -> None:
 
     def check_key() -> None:
         given = request.headers.get("Authorization", "")
-        if key and request.path != _WITHOUT_KEY and not _is_bearer_of(given, key.get_secret_value()):
+        if key and request.path.rstrip("/") != _WITHOUT_KEY and not _is_bearer_of(given, key.get_secret_value()):
             message = "the request has no, or another, key: send EMBEDDING_API_KEY as Authorization: Bearer"
             raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
 
