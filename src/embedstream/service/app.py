@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 import embedstream
 from embedstream.service import hooks
 from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
-from embedstream.service.door import WAITING, Waiting
+from embedstream.service.door import WAITING
 from embedstream.service.embedder import Loading
 from embedstream.service.openai import answer_of, check_name, model_of, read_embeddings
 from embedstream.service.problem import Problem, answer, json_response
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 routes = Blueprint("embedding", __name__)
+
+_SHORT_SECONDS = 0.02
 
 
 class _Context:
@@ -106,15 +108,16 @@ def _asked_of_openai(context: _Context) -> _Asked:
 
 def _embedded(read: Callable[[_Context], _Asked]) -> Response:
     """The answer with vectors, or an empty one that stands for it where the door waits for them."""
-    context = _context()
-    waiting = request.environ.get(WAITING) or Waiting()
-    if waiting.future is None:
+    context, waiting = _context(), request.environ.get(WAITING)
+    if waiting and waiting.future:
+        pending, answer = waiting.asked
+    else:
         asked = read(context)
-        pending = context.embedder.submit(asked.texts)
-        waiting.future, waiting.asked = pending.settled, (pending, asked.answer)
-        if WAITING in request.environ:
+        pending, answer = context.embedder.submit(asked.texts), asked.answer
+        # To be asked again costs more than a short wait.
+        if waiting and not pending.done_within(_SHORT_SECONDS):
+            waiting.future, waiting.asked = pending.settled, (pending, answer)
             return Response(status=HTTPStatus.ACCEPTED)
-    pending, answer = waiting.asked
     return json_response(answer(context.embedder.result(pending)))
 
 

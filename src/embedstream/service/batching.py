@@ -91,6 +91,14 @@ class Pending:
         self.error: EmbedstreamError | None = None
         self.settled: Future[None] = Future()
 
+    def done_within(self, seconds: float) -> bool:
+        """Wait at most so long; tells whether all is done."""
+        try:
+            self.settled.result(seconds)
+        except TimeoutError:
+            return False
+        return True
+
     def result(self) -> Embedded:
         """Wait for the vectors; raises Draining or EngineFailed."""
         self.settled.result()
