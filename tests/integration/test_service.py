@@ -3,6 +3,7 @@ import errno
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -291,6 +292,17 @@ def test_so_many_requests_may_wait_where_a_number_is_set(tmp_path):
     assert len(refused) + sum(status == 200 for status, *_ in answers) == 20
     assert len(refused) >= 10
     assert all(int(headers["Retry-After"]) >= 1 and body["error"]["code"] == "queue_full" for headers, body in refused)
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 4096, reason="the process may not open so many files"
+)
+def test_connections_that_are_idle_keep_nobody_out(tmp_path):
+    with running_service(tmp_path, "fake:4") as service:
+        idle = dribbling(service.port, 1500, b"")
+        assert httpx.get(f"{service.url}/health", timeout=30, trust_env=False).is_success
+        for connection in idle:
+            connection.close()
 
 
 def test_clients_that_do_not_read_their_answers_keep_nobody_waiting(tmp_path):
