@@ -158,8 +158,14 @@ class Settings(BaseSettings):
     embedding_queue_texts: int = Field(
         8192, ge=1, description="texts that may wait in the service before it answers 429"
     )
-    embedding_max_requests: int = Field(
-        64, ge=1, le=512, description="requests that may wait for vectors in the service before it answers 429"
+    embedding_max_requests: int | None = Field(
+        None,
+        ge=1,
+        description="requests that may wait for vectors in the service before it answers 429 "
+        "(not set: as many as EMBEDDING_QUEUE_TEXTS)",
+    )
+    embedding_accept_token_ids: bool = Field(
+        False, description="whether the service takes token ids at /v1/embeddings, which may be another tokenizer's"
     )
     embedding_max_texts: int = Field(2048, ge=1, description="most texts that the service takes in one request")
     embedding_max_request_bytes: int = Field(
