@@ -13,12 +13,13 @@ from embedstream import embedding, kafka, store
 from embedstream.doctor import CHECKS, examine
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
+from support.flink import recorded
 
 GOOD_CLUSTER = {
     "/overview": {"taskmanagers": 1, "slots-total": 2, "slots-available": 0, "flink-version": "2.3.0"},
     "/jobs/overview": {"jobs": [{"jid": "j1", "name": "embedstream", "state": "RUNNING", "start-time": 1}]},
     "/jobs/j1": {"state": "RUNNING", "vertices": [{"status": "RUNNING"}]},
-    "/jobs/j1/exceptions": {"root-exception": "java.lang.Exception: top\nCaused by: the very cause"},
+    "/jobs/j1/exceptions": recorded("exceptions-broker.json"),
 }
 
 
@@ -233,7 +234,7 @@ def test_a_cluster_that_does_not_fit(prepared, cluster):
 
 def test_a_job_that_restarts(prepared, cluster):
     cluster[0]["/jobs/j1"]["state"] = "RESTARTING"
-    assert "the very cause" in states(prepared)["flink.job"].fact
+    assert "ConfigException: The specified value of default.api.timeout.ms" in states(prepared)["flink.job"].fact
 
 
 def test_a_bad_table_name_is_a_bad_setting(world):

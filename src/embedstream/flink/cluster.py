@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import httpx
 
 from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.flink.causes import innermost
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -140,10 +141,12 @@ class Cluster:
         self._request("PATCH", f"/jobs/{job.id}", params={"mode": "cancel"})
 
     def cause(self, job: Job) -> str:
-        """The innermost exception of the job's latest failure, in one line."""
-        root = self._get(f"/jobs/{job.id}/exceptions").get("root-exception") or "no exception is known"
-        causes = [line for line in root.splitlines() if line.startswith("Caused by: ")] or root.splitlines()
-        return str(causes[-1].removeprefix("Caused by: "))
+        """What the job's latest failure comes down to, in one line."""
+        history = self._get(f"/jobs/{job.id}/exceptions")["exceptionHistory"]["entries"]
+        if not history:
+            return "no exception is known"
+        latest = max(history, key=lambda entry: entry["timestamp"])
+        return innermost(latest["stacktrace"])
 
     def _get(self, path: str) -> dict[str, Any]:
         return dict(self._json(path))
