@@ -1,8 +1,8 @@
 """Record what a real Flink says where a job fails: `python tests/data/record_flink.py`, beside an embedded stack.
 
-The answers here are those of Flink 2.3.0. `eval "$(embedstream local env)"` leads to the stack; the two slots must be free, so cancel the stack's job first.
-Writes tests/data/flink/: `run-KIND.txt` is the output of `flink run`, `exceptions-KIND.json` the answer of
-`/jobs/<id>/exceptions`, `overview.json` and `jobs.json` those of `/overview` and `/jobs/overview`.
+The answers here are those of Flink 2.3.0. `eval "$(embedstream local env)"` leads to the stack; its job runs first, and
+gives its slots to those that fail. Writes tests/data/flink/: `run-KIND.txt` is the output of `flink run`,
+`exceptions-KIND.json` the answer of `/jobs/<id>/exceptions`, and NAME.json that of the path in RUNNING.
 """
 
 from __future__ import annotations
@@ -21,11 +21,24 @@ from embedstream.flink import flink_home
 
 HERE = Path(__file__).resolve().parent
 REST = httpx.Client(base_url=os.environ.get("FLINK_REST_URL", "http://localhost:8081"), trust_env=False)
+RUNNING = {
+    "overview": "/overview",
+    "jobs": "/jobs/overview",
+    "environment": "/jobmanager/environment",
+    "job": "/jobs/{job}",
+    "config": "/jobs/{job}/config",
+    "checkpoints": "/jobs/{job}/checkpoints",
+    "metrics": "/jobs/{job}/vertices/{vertex}/subtasks/metrics?get={ids}&agg=sum,max",
+}
 ENDED = ("FAILED", "FINISHED", "CANCELED")
 
 
 def write(name, text):
-    plain = text.replace(str(HERE), "/home/me").replace(sys.prefix, "/home/me/.venv")
+    plain = (
+        text.replace(str(HERE), "/home/me")
+        .replace(sys.prefix, "/home/me/.venv")
+        .replace(str(HERE.parents[1]), "/home/me")
+    )
     # Lambdas, ids, ports and names of this machine say nothing.
     plain = re.sub(r"/tmp/[^\s:'\"]*", "/tmp/some-directory", plain)
     (HERE / "flink" / name).write_text(plain.rstrip("\n") + "\n")
@@ -56,8 +69,24 @@ def record_failing_job(kind):
         REST.patch(f"/jobs/{job}", params={"mode": "cancel"})
 
 
+def record_running_job():
+    """The stack's job, which is cancelled afterwards."""
+    jobs = REST.get("/jobs/overview").json()["jobs"]
+    job = next(job["jid"] for job in jobs if job["state"] == "RUNNING")
+    vertex = REST.get(f"/jobs/{job}").json()["vertices"][0]["id"]
+    metrics = REST.get(f"/jobs/{job}/vertices/{vertex}/subtasks/metrics").json()
+    ids = ",".join(metric["id"] for metric in metrics if metric["id"].endswith((".stored", ".retries", "_p50_ms")))
+    for name, path in RUNNING.items():
+        write(f"{name}.json", answers(path.format(job=job, vertex=vertex, ids=ids)))
+    write("jobs.json", json.dumps({"jobs": [entry for entry in jobs if entry["jid"] == job]}, indent=1))
+    REST.patch(f"/jobs/{job}", params={"mode": "cancel"})
+    while REST.get(f"/jobs/{job}").json()["state"] not in ENDED:
+        time.sleep(1)
+
+
 def main():
     (HERE / "flink").mkdir(exist_ok=True)
+    record_running_job()
     for kind in ("connector", "validation"):
         write(f"run-{kind}.txt", submit(kind).stdout)
     write("run-client.txt", submit("python", client="/no/such/python").stdout)

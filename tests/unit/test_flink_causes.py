@@ -66,6 +66,7 @@ def test_the_documents_are_where_they_could_be_quoted():
         (f"{IN_PYTHON}py4j.protocol.Py4JJavaError: call failed.\n{IN_JAVA}", "IllegalStateException: no group"),
         ("a.B: outer\nCaused by: a.C$D: " + "x" * 600, "D: " + "x" * 496 + "…"),
         (f"{IN_WORKER}embedstream.errors.ConfigError: set A\n\n\tat a.B.c(B.java:1)", "ConfigError: set A"),
+        ("a.B: cannot run /p: error=2\n\tat a.B\nCaused by: a.C: error=2", "B: cannot run /p: error=2"),
         (IN_WORKER, "an exception in a.py, line 1 of a Python worker; Flink's web UI has its message"),
     ],
 )  # fmt: skip

@@ -42,7 +42,7 @@ def innermost(text: str) -> str:
     if _WORKER in text and _TRACEBACK in text:
         return _of_worker(text.rpartition(_TRACEBACK)[2])
     causes = [line.removeprefix(_CAUSED_BY) for line in lines if line.startswith(_CAUSED_BY)]
-    return _short(_fullest(causes) if causes else _without_causes(text, lines))
+    return _short(_fullest([_head(lines), *causes]) if causes else _without_causes(text, lines))
 
 
 def _of_worker(traceback: str) -> str:
@@ -60,9 +60,14 @@ def _raised(traceback: str) -> str:
     return next((line for line in traceback.splitlines() if line.strip() and not line[0].isspace()), "")
 
 
+def _head(lines: Sequence[str]) -> str:
+    """What was caused: the exception that a trace begins with, or the Java one behind a Python one of py4j's."""
+    return next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0])
+
+
 def _fullest(causes: Sequence[str]) -> str:
     """The innermost, or the one around it where that says the same and more: the name of a file, an address."""
-    inner, outer = causes[-1], causes[-2] if len(causes) > 1 else ""
+    outer, inner = causes[-2:]
     message = _message(inner)
     says_more = message and message in _message(outer) and not outer.endswith(inner)
     return outer if says_more else inner

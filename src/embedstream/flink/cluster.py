@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import httpx
 
-from embedstream.errors import ConfigError, EmbedstreamError
-from embedstream.flink.causes import innermost
+from embedstream.errors import EmbedstreamError
+from embedstream.flink import rest
+from embedstream.flink.causes import NOT_KNOWN, innermost
+from embedstream.flink.recorded import recorded_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 _ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _POLL = 0.25
+# Options of Flink's own resource managers on Kubernetes and YARN.
+_OF_GROWING = ("kubernetes.internal.jobmanager.entrypoint", "yarn.")
 
 
 class NotStopped(EmbedstreamError):
@@ -62,11 +67,20 @@ def judge(jobs: Sequence[Job]) -> Finding:
     return "gone" if not jobs or jobs[-1].state == "FAILED" else "stopped"
 
 
+def _complaint(answer: httpx.Response) -> str:
+    """Of an answer with an error of Flink's, the cause."""
+    try:
+        errors = answer.json()["errors"]
+    except (ValueError, KeyError, TypeError):
+        return NOT_KNOWN
+    return innermost(errors[-1]) if errors else NOT_KNOWN
+
+
 class Cluster:
     """The cluster behind a JobManager's REST address; raises ConfigError where nobody answers there."""
 
     def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
-        self._url = settings.flink_rest_url
+        self._settings = settings
         self._transport = transport
 
     def job(self, name: str) -> Job | None:
@@ -115,6 +129,25 @@ class Cluster:
         """Flink's own summary: taskmanagers, slots-total, slots-available, flink-version."""
         return self._get("/overview")
 
+    def class_path(self) -> list[str]:
+        """The file names in the JobManager's class path."""
+        return [PurePosixPath(path).name for path in self._get("/jobmanager/environment")["classpath"]]
+
+    def slots_of(self, job: Job) -> int:
+        """How many slots the job holds while all of it runs."""
+        return max((int(task["parallelism"]) for task in self._get(f"/jobs/{job.id}")["vertices"]), default=0)
+
+    def settings_of(self, job: Job) -> dict[str, str]:
+        """The settings that the job carries (`job_parameters`); none where an earlier version submitted it."""
+        names = {name.upper() for name in recorded_names()}
+        carried = self._get(f"/jobs/{job.id}/config")["execution-config"]["user-config"]
+        return {name: value for name, value in carried.items() if name in names}
+
+    def grows(self) -> bool:
+        """Whether the cluster starts TaskManagers as jobs need them, so that its slots say nothing."""
+        names = {entry["key"] for entry in self._list("/jobmanager/config")}
+        return any(name.startswith(_OF_GROWING) for name in names)
+
     def stop(self, job: Job, timeout: float) -> str:
         """Stop with a savepoint, and return its path.
 
@@ -123,7 +156,7 @@ class Cluster:
         """
         answer = self._request("POST", f"/jobs/{job.id}/stop", json={"drain": False})
         if answer.is_error:
-            raise NotStopped(f"job {job.name} was not stopped (HTTP {answer.status_code})")
+            raise NotStopped(f"job {job.name} was not stopped (HTTP {answer.status_code}): {_complaint(answer)}")
         path = f"/jobs/{job.id}/savepoints/{answer.json()['request-id']}"
         operation: dict[str, Any] = {}
         deadline = time.monotonic() + timeout
@@ -132,7 +165,8 @@ class Cluster:
             operation = status["operation"] if status["status"]["id"] == "COMPLETED" else {}
             time.sleep(_POLL)
         if "failure-cause" in operation:
-            raise NotStopped(f"job {job.name} was not stopped: its savepoint failed, see {self._url}")
+            cause = innermost(operation["failure-cause"].get("stack-trace", ""))
+            raise NotStopped(f"job {job.name} was not stopped, its savepoint failed: {cause}")
         if "location" not in operation:
             raise NotStopped(f"job {job.name} took no savepoint within {timeout:.0f} s, and goes on")
         return str(operation["location"])
@@ -155,16 +189,15 @@ class Cluster:
         return list(self._json(path, params))
 
     def _json(self, path: str, params: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - an answer of any shape
+        answer = self._request("GET", path, params=params)
         try:
-            return self._request("GET", path, params=params).raise_for_status().json()
+            return answer.raise_for_status().json()
         except (httpx.HTTPStatusError, ValueError) as exc:
-            raise ConfigError(f"what answers at {self._url} is no Flink JobManager: set FLINK_REST_URL") from exc
+            raise rest.refused(self._settings, answer.status_code) from exc
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            with httpx.Client(base_url=self._url, timeout=10.0, transport=self._transport, trust_env=False) as http:
+            with rest.client(self._settings, 10.0, self._transport) as http:
                 return http.request(method, path, **options)
         except httpx.HTTPError as exc:
-            raise ConfigError(
-                f"no Flink JobManager answers at {self._url} ({type(exc).__name__}): start it, or set FLINK_REST_URL"
-            ) from exc
+            raise rest.unreachable(self._settings, exc) from exc

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
-from pyflink.table import EnvironmentSettings, TableEnvironment
+from pyflink.table import EnvironmentSettings, ExplainDetail, TableEnvironment
 from pyflink.table.udf import udf
 
+from embedstream.flink.recorded import job_parameters
+from embedstream.flink.submission import DRY_RUN
 from embedstream.job import tables
 from embedstream.job.function import RESULT, IngestFunction
 from embedstream.settings import load_settings
@@ -24,6 +27,8 @@ def options(settings: Settings) -> dict[str, str]:
     """
     return {
         "pipeline.name": settings.flink_job_name,
+        # A map of Flink's is YAML, and JSON is YAML: no name or value has to be quoted otherwise.
+        "pipeline.global-job-parameters": json.dumps(job_parameters(settings)),
         "parallelism.default": str(settings.flink_parallelism),
         "execution.checkpointing.interval": f"{settings.flink_checkpoint_interval_ms} ms",
         "execution.checkpointing.tolerable-failed-checkpoints": str(2**31 - 1),
@@ -31,7 +36,7 @@ def options(settings: Settings) -> dict[str, str]:
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "30 s",
         "table.local-time-zone": "UTC",
-        "python.executable": sys.executable,
+        "python.executable": settings.flink_python or sys.executable,
         "python.client.executable": sys.executable,
         "python.fn-execution.bundle.size": "512",
         "python.fn-execution.arrow.batch.size": "512",
@@ -40,16 +45,21 @@ def options(settings: Settings) -> dict[str, str]:
     }
 
 
-def main() -> None:
+def main(*, dry_run: bool) -> None:
+    """Submit the job, or only plan it, which tells what Flink has against it."""
     settings = load_settings()
     environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for name, value in options(settings).items():
         environment.get_config().set(name, value)
     ingest = udf(IngestFunction(settings), result_type=RESULT, func_type="pandas")
     environment.create_temporary_system_function("ingest", ingest)
-    for statement in (tables.source(settings), tables.dead_letters(settings), tables.INGEST, tables.insert(settings)):
+    for statement in (tables.source(settings), tables.dead_letters(settings), tables.INGEST):
         environment.execute_sql(statement)
+    if dry_run:
+        environment.explain_sql(tables.insert(settings), ExplainDetail.JSON_EXECUTION_PLAN)
+    else:
+        environment.execute_sql(tables.insert(settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(dry_run=DRY_RUN in sys.argv[1:])
