@@ -40,7 +40,7 @@ def write(name, text):
         .replace(str(HERE.parents[1]), "/home/me")
     )
     # Lambdas, ids, ports and names of this machine say nothing.
-    plain = re.sub(r"/tmp/[^\s:'\"]*", "/tmp/some-directory", plain)
+    plain = re.sub(r"/tmp/[^/\s:'\"]+", "/tmp/some-directory", plain)
     (HERE / "flink" / name).write_text(plain.rstrip("\n") + "\n")
 
 
@@ -84,9 +84,17 @@ def record_running_job():
         time.sleep(1)
 
 
+def record_refusal():
+    """What `Cluster.try_submission` gets for what is no job."""
+    request = json.dumps({"jobGraphFileName": "no-job", "jobJarFileNames": [], "jobArtifactFileNames": []})
+    answer = REST.post("/jobs", data={"request": request}, files={"file": ("no-job", bytes(10))})
+    write("no-job.json", json.dumps(answer.json(), indent=1))
+
+
 def main():
     (HERE / "flink").mkdir(exist_ok=True)
     record_running_job()
+    record_refusal()
     for kind in ("connector", "validation"):
         write(f"run-{kind}.txt", submit(kind).stdout)
     write("run-client.txt", submit("python", client="/no/such/python").stdout)

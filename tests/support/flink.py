@@ -75,13 +75,7 @@ def stock_cluster(directory, slots=2):
     lay_out(directory, port, slots)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLINK_")}
     environment |= {"JAVA_HOME": str(JAVA_HOME)}
-    started = [
-        subprocess.Popen(
-            [directory / "bin" / f"{role}.sh", "start-foreground"], env=environment, start_new_session=True,
-            stdout=(directory / "log" / f"{role}.out").open("wb"), stderr=subprocess.STDOUT,
-        )
-        for role in ROLES
-    ]  # fmt: skip
+    started = [start(directory, role, environment) for role in ROLES]
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for_slots(url, slots)
@@ -89,6 +83,14 @@ def stock_cluster(directory, slots=2):
     finally:
         for process in started:
             end(process)
+
+
+def start(directory, role, environment):
+    with (directory / "log" / f"{role}.out").open("wb") as output:
+        return subprocess.Popen(
+            [directory / "bin" / f"{role}.sh", "start-foreground"], env=environment, start_new_session=True,
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
 
 
 def wait_for_slots(url, slots):

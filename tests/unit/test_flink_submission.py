@@ -69,9 +69,14 @@ def test_the_command(client):
     assert argv[-1].endswith("job/__main__.py")
 
 
-def test_planning_submits_nothing(client):
+def test_planning_submits_nothing_but_looks_whether_the_way_is_free(client, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(Cluster, "try_submission", lambda self, size: sizes.append(size))
+    (client.home / "opt").mkdir()
+    (client.home / "opt" / "flink-python-2.3.0.jar").write_bytes(bytes(1000))
     submission.plan(settings_for(client))
     assert client.call()["argv"][-1] == "--dry-run"
+    assert sizes == [1000]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +191,16 @@ def test_the_class_path_has_names():
 def test_who_is_not_let_in():
     with pytest.raises(ConfigError, match=r"HTTP 401.*FLINK_REST_AUTHORIZATION"):
         answering({}, 401).overview()
+
+
+def test_a_job_that_flink_itself_refuses_would_have_come_through():
+    answering(recorded("no-job.json"), 400).try_submission(10)
+
+
+@pytest.mark.parametrize(("answer", "status"), [("<html>", 413), ({}, 405), ({"errors": []}, 404), ({}, 200)])
+def test_a_proxy_that_lets_no_job_through(answer, status):
+    with pytest.raises(ConfigError, match=f"takes no job .HTTP {status} to POST /jobs with 3 MiB"):
+        answering(answer, status).try_submission(3 * 2**20)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _POLL = 0.25
+_NO_JOB = "no-job"
+_UPLOAD_SECONDS = 300.0
 # Options of Flink's own resource managers on Kubernetes and YARN.
 _OF_GROWING = ("kubernetes.internal.jobmanager.entrypoint", "yarn.")
 
@@ -65,6 +68,11 @@ def judge(jobs: Sequence[Job]) -> Finding:
     if any(job.state not in _ENDED for job in jobs):
         return "runs"
     return "gone" if not jobs or jobs[-1].state == "FAILED" else "stopped"
+
+
+def _is_complaint(answer: httpx.Response) -> bool:
+    """Whether it is Flink itself that has something against a request."""
+    return answer.is_error and _complaint(answer) != NOT_KNOWN
 
 
 def _complaint(answer: httpx.Response) -> str:
@@ -136,6 +144,17 @@ class Cluster:
     def slots_of(self, job: Job) -> int:
         """How many slots the job holds while all of it runs."""
         return max((int(task["parallelism"]) for task in self._get(f"/jobs/{job.id}")["vertices"]), default=0)
+
+    def try_submission(self, size: int) -> None:
+        """Offer a job of `size` bytes that Flink cannot read, and so refuses.
+
+        Raises ConfigError where the answer is not Flink's: a proxy lets no such request through, or none so large.
+        """
+        request = json.dumps({"jobGraphFileName": _NO_JOB, "jobJarFileNames": [], "jobArtifactFileNames": []})
+        offer = {"data": {"request": request}, "files": {"file": (_NO_JOB, bytes(size))}, "timeout": _UPLOAD_SECONDS}
+        answer = self._request("POST", "/jobs", **offer)
+        if not _is_complaint(answer):
+            raise rest.takes_no_job(self._settings, answer.status_code, size)
 
     def settings_of(self, job: Job) -> dict[str, str]:
         """The settings that the job carries (`job_parameters`); none where an earlier version submitted it."""

@@ -40,6 +40,13 @@ def unreachable(settings: Settings, exc: httpx.HTTPError) -> ConfigError:
     return ConfigError(f"no Flink JobManager answers at {url} ({type(exc).__name__}): start it, or set FLINK_REST_URL")
 
 
+def takes_no_job(settings: Settings, status: int, size: int) -> ConfigError:
+    return ConfigError(
+        f"{settings.flink_rest_url} takes no job (HTTP {status} to POST /jobs with {size / 2**20:.0f} MiB): "
+        "set FLINK_REST_URL to an address that does, or let the proxy there pass such requests"
+    )
+
+
 def refused(settings: Settings, status: int) -> ConfigError:
     url = settings.flink_rest_url
     if status in (401, 403):

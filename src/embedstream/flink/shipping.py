@@ -53,6 +53,8 @@ def bundle(wanted: list[jars.Jar], settings: Settings, directory: Path) -> Path:
 
 def fetched(wanted: list[jars.Jar], settings: Settings) -> list[Path]:
     """Where these jars are in the cache, after a download where that was due; raises ConfigError where it fails."""
+    if not wanted:
+        return []
     try:
         cache = jars.cache_directory(settings)
         jars.download([jar for jar in wanted if not jars.is_sound(jar, jar.path(cache))], cache)

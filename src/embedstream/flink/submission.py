@@ -36,8 +36,18 @@ def run(settings: Settings, on_output: Callable[[str], None] = lambda _: None) -
 
 
 def plan(settings: Settings) -> None:
-    """All of a submission but the job's start: the client, its jars, the job as SQL; raises ConfigError as `run`."""
+    """All of a submission but the job's start: the client, its jars, the job as SQL, the way to the cluster.
+
+    Raises ConfigError as `run`.
+    """
     _flink_run(settings, lambda _: None, DRY_RUN)
+    Cluster(settings).try_submission(_size(settings))
+
+
+def _size(settings: Settings) -> int:
+    """About the bytes of a submission; those of the job itself are few beside the jars."""
+    python = home_of(settings).glob("opt/flink-python-*.jar")
+    return sum(path.stat().st_size for path in [*python, *shipping.fetched(jars_to_ship(settings), settings)])
 
 
 def _flink_run(settings: Settings, on_output: Callable[[str], None], *arguments: str) -> None:
