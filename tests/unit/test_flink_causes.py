@@ -37,6 +37,7 @@ def test_why_a_job_failed(kind, cause):
         ("connector", "ValidationException: Could not find any factory for identifier 'nobody-has-this'"),
         ("validation", "CalciteContextException: From line 1, column 25 to line 1, column 38: Column 'no_such_column'"),
         ("client", 'IOException: Cannot run program "/no/such/python": error=2, No such file or directory'),
+        ("refused", "ClassNotFoundException: org.apache.flink.connector.kafka.source.KafkaSource"),
         ("unreachable", "AnnotatedConnectException: Connection refused: /127.0.0.1:1"),
     ],
 )
