@@ -2,8 +2,8 @@
 
 The answers here are those of Flink 2.3.0. `eval "$(embedstream local env)"` leads to the stack; its job runs first, and
 gives its slots to those that fail. Writes tests/data/flink/: `run-KIND.txt` is the output of `flink run`,
-`exceptions-KIND.json` the answer of `/jobs/<id>/exceptions`, and NAME.json that of the path in RUNNING. `run-refused.txt` is `submit("broker")` at a cluster without the connector,
-with FLINK_LIB_DIR leading to a class path with it.
+`exceptions-KIND.json` the answer of `/jobs/<id>/exceptions`, and NAME.json that of the path in RUNNING.
+`run-refused.txt` is `submit("broker")` at a cluster without the connector, with FLINK_LIB_DIR leading to one.
 """
 
 from __future__ import annotations
