@@ -79,7 +79,9 @@ def _replace(
     except (Exception, KeyboardInterrupt) as exc:
         why = str(exc) or type(exc).__name__
         say(f"the new job does not run: {why}; starting the old one again")
-        raise ConfigError(f"{why}; {_put_back(cluster, old, carried, settings, timeout)}") from exc
+        # The old job has run here before, so that a short patience with the new one is none with it.
+        outcome = _put_back(cluster, old, carried, settings, max(timeout, _END_SECONDS))
+        raise ConfigError(f"{why}; {outcome}") from exc
 
 
 def _put_back(

@@ -25,8 +25,8 @@ from support.service import running_service
 from support.stack import wait
 
 AUTHORIZATION = "Bearer of-the-proxy"
-# Starting a cluster and submitting takes half a minute, and more where other work has the machine.
-pytestmark = pytest.mark.timeout(600)
+# Starting a cluster and submitting takes a minute, and much more where other work has the machine.
+pytestmark = pytest.mark.timeout(1200)
 
 
 def with_tls(listener, certificate):
