@@ -121,7 +121,20 @@ class Settings(BaseSettings):
     index_workers: int = Field(2, ge=0, le=64, description="parallel workers that help PostgreSQL to build the index")
 
     flink_home: Path | None = Field(None, description="Flink distribution (not set: the one inside PyFlink)")
-    flink_rest_url: str = Field("http://localhost:8081", description="REST address of the Flink JobManager")
+    flink_rest_url: str = Field(
+        "http://localhost:8081", description="REST address of the Flink JobManager; https and a path may be in it"
+    )
+    flink_rest_ca_location: Path | None = Field(
+        None, description="PEM file of the authorities that sign the certificate at FLINK_REST_URL (not set: the usual)"
+    )
+    flink_rest_authorization: SecretStr | None = Field(
+        None, description="Authorization header that a proxy before Flink asks for, as in `Basic dXNlcjpwYXNz`"
+    )
+    flink_python: str | None = Field(
+        None,
+        min_length=1,
+        description="Python of Flink's workers, with embedstream in it: a path on their machines (not set: this one's)",
+    )
     flink_parallelism: int = Field(2, ge=1, le=1024, description="parallel slots of the job")
     flink_checkpoint_interval_ms: int = Field(
         10_000, ge=100, description="milliseconds between checkpoints (and commits of the group's offsets)"
@@ -272,8 +285,11 @@ def _plain(value: object) -> str:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of this process with these settings in it, for a process to start."""
-    return {**os.environ, **settings.to_env()}
+    """The environment of this process with these settings in it, and no others, for a process to start."""
+    own = settings.to_env()
+    unset = {name.upper() for name in type(settings).model_fields} - own.keys()
+    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in unset}
+    return {**inherited, **own}
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embedstream.jars import locked_jars
 from embedstream.local.flink import shipped_configuration
-from embedstream.local.jars import locked_jars
 from embedstream.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +151,7 @@ def test_flink_s_java_options_are_those_that_it_ships():
 
 
 def test_the_connector_in_the_image_is_the_locked_one():
-    assert "embedstream.local.jars flink" in (ROOT / "deploy" / "flink" / "Dockerfile").read_text()
+    assert "embedstream.jars flink" in (ROOT / "deploy" / "flink" / "Dockerfile").read_text()
     assert [jar.artifact for jar in locked_jars("flink")] == ["flink-sql-connector-kafka"]
 
 

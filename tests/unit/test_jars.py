@@ -2,9 +2,9 @@ import hashlib
 
 import pytest
 
+from embedstream import jars
 from embedstream.errors import ConfigError
-from embedstream.local import jars
-from embedstream.local.jars import Jar, download, parse_lock
+from embedstream.jars import Jar, download, parse_lock
 from embedstream.settings import load_settings
 
 CONTENT = b"a jar"
