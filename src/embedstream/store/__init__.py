@@ -2,12 +2,14 @@
 
 from embedstream.store.connection import connect, database, trouble
 from embedstream.store.names import Names, columns, statements
+from embedstream.store.progress import Progress, read_progress
 from embedstream.store.schema import check_columns, check_encoding, prepare, vector_type
 from embedstream.store.space import pinned_space, read_space
 from embedstream.store.table import TableStore
 
 __all__ = [
     "Names",
+    "Progress",
     "TableStore",
     "check_columns",
     "check_encoding",
@@ -16,6 +18,7 @@ __all__ = [
     "database",
     "pinned_space",
     "prepare",
+    "read_progress",
     "read_space",
     "statements",
     "trouble",
