@@ -2,7 +2,9 @@
 
 from embedstream.kafka import client
 from embedstream.kafka.client import PASSING, client_config
-from embedstream.kafka.log import Position, count, extent, positions
+from embedstream.kafka.identity import Identity, identity
+from embedstream.kafka.log import Head, Log, Member, Position, look, positions
+from embedstream.kafka.offsets import count, extent
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, produce
 from embedstream.kafka.reading import first_records, headers_of, is_end, read, reader, tail
 from embedstream.kafka.topics import LARGEST_DEAD_LETTER, ensure_topics, topic_config
@@ -11,6 +13,10 @@ __all__ = [
     "LARGEST_DEAD_LETTER",
     "LARGEST_MESSAGE",
     "PASSING",
+    "Head",
+    "Identity",
+    "Log",
+    "Member",
     "Outgoing",
     "Position",
     "client",
@@ -20,7 +26,9 @@ __all__ = [
     "extent",
     "first_records",
     "headers_of",
+    "identity",
     "is_end",
+    "look",
     "positions",
     "produce",
     "read",

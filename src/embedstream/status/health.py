@@ -49,6 +49,7 @@ def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
     if status.job != "RUNNING":
         yield f"the job is {status.job}"
     yield from status.away.values()
+    yield from status.troubles
     age, stalled = status.oldest_unread_seconds, status.since_checkpoint_seconds
     if age is not None and age > settings.health_max_age_seconds + interval + _COMMIT_DELAY:
         yield f"the oldest unread message has waited for {duration(age)}"
