@@ -226,6 +226,9 @@ def test_records_behind_an_open_transaction(prepared):
     found = states(prepared, health_max_age_seconds=3600.0)["broker.transactions"]
     assert (found.state, found.fact.partition(",")[0]) == ("ok", "1 offsets wait behind open transactions")
     producer.abort_transaction(30)
+    deadline = time.monotonic() + 20
+    while kafka.look(prepared).behind_transaction and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert wrong(states(prepared)) == set()
 
 
