@@ -64,7 +64,14 @@ def demo(
 
 @app.command()
 def submit(
+    *,
     replace: Annotated[bool, typer.Option(help="Stop the job that runs with a savepoint, and start it anew.")] = False,
+    adopt_topic: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-topic", help="Take the topic for a new one (recreated, mirrored): read it from its start."
+        ),
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until every task of the job runs.")] = 120.0,
     follow: Annotated[
         bool, typer.Option("--follow", help="Keep the job submitted until SIGTERM, and stop it then with a savepoint.")
@@ -81,7 +88,7 @@ def submit(
     from embedstream.submit import submit
 
     if not follow:
-        submit(load_settings(), say, replace=replace, timeout=timeout)
+        submit(load_settings(), say, replace=replace, adopts=adopt_topic, timeout=timeout)
         return
     from embedstream.follow import follow as keep
     from embedstream.logtail import LogTail

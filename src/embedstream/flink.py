@@ -173,8 +173,13 @@ class Cluster:
             ) from exc
 
 
-def run(settings: Settings, on_output: Callable[[str], None] = lambda _: None) -> None:
-    """Submit the job with `flink run`; raises ConfigError with the last lines it printed where it fails."""
+def run(
+    settings: Settings, on_output: Callable[[str], None] = lambda _: None, *, arguments: Sequence[str] = ()
+) -> None:
+    """Submit the job with `flink run` and these arguments of its own.
+
+    Raises ConfigError with the last lines it printed where it fails.
+    """
     rest = urlsplit(settings.flink_rest_url)
     command = [
         str((settings.flink_home or flink_home()) / "bin" / "flink"),
@@ -187,6 +192,7 @@ def run(settings: Settings, on_output: Callable[[str], None] = lambda _: None) -
         f"--pyClientExecutable={sys.executable}",
         "--python",
         str(Path(__file__).with_name("job") / "__main__.py"),
+        *arguments,
     ]
     done = subprocess.run(
         command,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from embedstream import flink
 from embedstream.errors import EmbedstreamError
 from embedstream.index import tend
-from embedstream.submit import submit
+from embedstream.submit import forgotten, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,11 @@ class Keeper:
         name = self._settings.flink_job_name
         if self._submitted:
             if job := self._cluster.job(name):
-                return self._cluster.runs(job)
+                if not (lines := forgotten(self._settings)):
+                    return self._cluster.runs(job)
+                self._say("; ".join(lines))
+                submit(self._settings, self._say, replace=True, timeout=RUNNING_SECONDS)
+                return True
             if self._cluster.finding(name) == "stopped":
                 self._tell(f"job {name} was stopped by somebody: restart this process, or run `embedstream submit`")
                 return False

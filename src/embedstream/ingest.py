@@ -5,6 +5,7 @@ Plain Python over an embedder and a store, which it knows by their protocols.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from embedstream.errors import Rejected
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
     from embedstream.retry import Patience
 
-Kind: TypeAlias = Literal["stored", "deleted", "unchanged", "superseded", "rejected"]
+    _Entry: TypeAlias = tuple[Version, int, Message | Delete]
+
+Kind: TypeAlias = Literal["stored", "deleted", "unchanged", "superseded", "late", "rejected"]
+Place: TypeAlias = tuple[str, int]
+"""A partition: its topic and its number."""
 
 
 class Outcome(NamedTuple):
@@ -50,14 +55,25 @@ class Change(NamedTuple):
     embedded: Embedded | None = None
 
 
+class Step(NamedTuple):
+    """The offset behind the last record of a partition that has its outcome, and how many of them were late."""
+
+    next: int
+    late: int = 0
+
+
+Advance: TypeAlias = "Mapping[Place, Step]"
+
+
 class Written(NamedTuple):
-    """The ids whose change took effect, and those that the store can never take.
+    """The ids whose change took effect, those that the store can never take, and whether the progress moved on.
 
     An id in neither met a newer version, or another text than the one looked up.
     """
 
     won: Collection[str]
     rejected: Mapping[str, Rejected]
+    advanced: bool = False
 
 
 class Embedder(Protocol):
@@ -69,14 +85,25 @@ class Embedder(Protocol):
 
 
 class Store(Protocol):
-    """Keeps the table; both methods raise RetryLater where the database has trouble."""
+    """Keeps the table, and how far it is; every method raises RetryLater where the database has trouble."""
+
+    def resume(self, starts: Mapping[Place, int]) -> None:
+        """Make sure that nothing was left out before these offsets; what is known already costs nothing."""
+        ...
 
     def look_up(self, ids: Sequence[str]) -> Mapping[str, Known]:
         """What is known of each id."""
         ...
 
-    def write(self, changes: Sequence[Change]) -> Written:
-        """Write changes of distinct ids in one transaction, each only over an older version."""
+    def write(self, changes: Sequence[Change], advance: Advance | None = None) -> Written:
+        """Write changes of distinct ids in one transaction, each only over an older version.
+
+        Where all of them win, the progress moves on in the same transaction.
+        """
+        ...
+
+    def advance(self, advance: Advance) -> None:
+        """Move the progress on by itself."""
         ...
 
 
@@ -99,8 +126,11 @@ class Ingest:
     def __call__(self, records: Sequence[Record]) -> list[Outcome]:
         """The outcome of each record, in their order; every accepted change is committed when this returns."""
         batch = _Batch(records, self._rules)
+        self._patience(lambda: self._store.resume(batch.starts))
         while heads := batch.heads():
             self._settle(batch, heads)
+        if not batch.is_recorded and (advance := batch.advance_after(())):
+            self._patience(lambda: self._store.advance(advance))
         return batch.outcomes()
 
     def _settle(self, batch: _Batch, heads: Mapping[str, Message | Delete]) -> None:
@@ -125,7 +155,9 @@ class Ingest:
     def _write(self, batch: _Batch, changes: Sequence[Change]) -> None:
         if not changes:
             return
-        written = self._patience(lambda: self._store.write(changes))
+        advance = batch.advance_after(changes)
+        written = self._patience(lambda: self._store.write(changes, advance))
+        batch.is_recorded = written.advanced
         for id, error in written.rejected.items():
             batch.reject(id, error)
         kinds = {change.item.id: _kind(change) for change in changes}
@@ -158,13 +190,19 @@ class _Batch:
     """The records of a micro-batch on their way to their outcomes.
 
     Of each id only the newest version goes forward; where it is rejected, the next older one takes its place.
+    `starts` are the first offsets by partition, `is_recorded` says whether the store knows that all have outcomes.
     """
 
     def __init__(self, records: Sequence[Record], rules: Rules) -> None:
         self._outcomes: dict[int, Outcome] = {}
-        self._waiting: dict[str, list[tuple[Version, int, Message | Delete]]] = {}
+        self._waiting: dict[str, list[_Entry]] = {}
+        self._late: Counter[Place] = Counter()
         self._size = len(records)
+        self.starts: dict[Place, int] = {}
+        self._ends: dict[Place, int] = {}
+        self.is_recorded = False
         for position, record in enumerate(records):
+            self._extend(record)
             try:
                 item = decode(record, rules)
             except Rejected as exc:
@@ -176,9 +214,24 @@ class _Batch:
         for versions in self._waiting.values():
             versions.sort(key=lambda entry: entry[:2])
 
+    def _extend(self, record: Record) -> None:
+        place, offset = (record.topic, record.partition), record.offset
+        self.starts[place] = min(offset, self.starts.get(place, offset))
+        self._ends[place] = max(offset + 1, self._ends.get(place, 0))
+
     def heads(self) -> dict[str, Message | Delete]:
         """The newest version of each id that has no outcome yet."""
         return {id: versions[-1][2] for id, versions in self._waiting.items()}
+
+    def advance_after(self, changes: Sequence[Change]) -> Advance | None:
+        """How far the batch brings its partitions if these changes win; None where other records are left then."""
+        if len(changes) < len(self._waiting):
+            return None
+        late = self._late.copy()
+        for versions in self._waiting.values():
+            *losers, (winner, _, _) = versions
+            late.update(_place(version) for version, _, item in losers if _fate(item, winner) == "late")
+        return {place: Step(end, late[place]) for place, end in self._ends.items()}
 
     def win(self, id: str, kind: Kind) -> None:
         version, position, _ = self._waiting[id].pop()
@@ -192,9 +245,28 @@ class _Batch:
             del self._waiting[id]
 
     def supersede(self, id: str, by: Version) -> None:
-        """Settle all that is left of an id; the very version that is stored already was delivered twice."""
-        for version, position, _ in self._waiting.pop(id):
-            self._outcomes[position] = Outcome("unchanged" if version == by else "superseded")
+        """Settle all that is left of an id."""
+        for version, position, item in self._waiting.pop(id):
+            fate = _fate(item, by)
+            self._outcomes[position] = Outcome(fate)
+            if fate == "late":
+                self._late[_place(version)] += 1
 
     def outcomes(self) -> list[Outcome]:
         return [self._outcomes[position] for position in range(self._size)]
+
+
+def _fate(item: Message | Delete, by: Version) -> Kind:
+    """Of a record that does not win; the very version that is stored already was delivered twice.
+
+    What came after the winner in its own partition, and says no time of its own, lost only because of a clock.
+    """
+    version = item.version
+    if version == by:
+        return "unchanged"
+    came_later = _place(version) == _place(by) and version.offset > by.offset
+    return "late" if came_later and not item.timed else "superseded"
+
+
+def _place(version: Version) -> Place:
+    return version.topic, version.partition

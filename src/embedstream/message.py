@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypeAlias
 
 import msgspec
 
@@ -13,6 +13,8 @@ from embedstream.errors import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from embedstream.settings import Settings
 
     _Encode: TypeAlias = Callable[[dict[str, Any]], str]
 
@@ -50,9 +52,17 @@ class Delete(NamedTuple):
     id: str
     version: Version
 
+    @property
+    def timed(self) -> bool:
+        """See Message; a delete has only its record's time."""
+        return False
+
 
 class Message(NamedTuple):
-    """A text to store; `metadata` is the text of a JSON object, `timestamp` what the message said of itself."""
+    """A text to store; `metadata` is the text of a JSON object, `timestamp` what the message said of itself.
+
+    `timed` tells whether it said anything: else its time is the record's.
+    """
 
     id: str
     version: Version
@@ -61,13 +71,25 @@ class Message(NamedTuple):
     timestamp: datetime
     source: str | None
     metadata: str
+    timed: bool = True
+
+
+VersionBy: TypeAlias = Literal["time", "record"]
 
 
 class Rules(NamedTuple):
-    """What a topic's messages are held against: the name of the table's model, and the longest text in bytes."""
+    """What a topic's messages are held against: the name of the table's model, the longest text in bytes, the order.
+
+    By `record`, versions go by topic, partition and offset alone: the event time is that of the epoch for all.
+    """
 
     model_name: str
     max_text_bytes: int
+    version_by: VersionBy = "time"
+
+    @classmethod
+    def of(cls, settings: Settings, model_name: str) -> Self:
+        return cls(model_name, settings.max_text_bytes, settings.version_by)
 
 
 def decode(record: Record, rules: Rules) -> Message | Delete:
@@ -77,20 +99,22 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
     """
     recorded = _recorded_at(record)
     if record.value is None:
-        return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH))
+        return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH, rules))
     body, encode = _parse(record.value)
     sanitized = _sanitize(body, record.value)
     text = _text(body.get("text"), rules.max_text_bytes)
     _check_model(body.get("model"), rules.model_name)
-    timestamp = _timestamp(body.get("timestamp")) or recorded or _EPOCH
+    said = _timestamp(body.get("timestamp"))
+    timestamp = said or recorded or _EPOCH
     return Message(
         id=_id(body, record),
-        version=_version(record, min(timestamp, recorded or timestamp)),
+        version=_version(record, min(timestamp, recorded or timestamp), rules),
         text=text,
         content_hash=content_hash(text),
         timestamp=timestamp,
         source=_source(body.get("source")),
         metadata=_metadata(body.get("metadata"), encode, sanitized=sanitized),
+        timed=said is not None,
     )
 
 
@@ -247,8 +271,9 @@ def _check_model(given: object, model_name: str) -> None:
     _reject("other_model", f"the message asks for another model than the table's, {model_name}")
 
 
-def _version(record: Record, event_time: datetime) -> Version:
-    return Version(event_time, record.topic, record.partition, record.offset)
+def _version(record: Record, event_time: datetime, rules: Rules) -> Version:
+    moment = event_time if rules.version_by == "time" else _EPOCH
+    return Version(moment, record.topic, record.partition, record.offset)
 
 
 def _recorded_at(record: Record) -> datetime | None:

@@ -67,6 +67,7 @@ def nearest(
     statement = statements["nearest_where" if wishes.where else "nearest"]
     facts = {**vars(wishes), "vector": vector.tolist(), "where": json.dumps(wishes.where)}
     with connection.transaction():
+        store.see_pgvector(connection)
         if not wishes.exact:
             connection.execute(statements["tune"], facts)
             hits = [Hit(*row) for row in connection.execute(statement, facts)]

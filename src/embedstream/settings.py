@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         None, description="key that the embedding service asks for, and that its clients send (not set: no key)"
     )
     max_text_bytes: int = Field(1_048_576, ge=1, description="longest text accepted, in bytes of UTF-8")
+    version_by: Literal["time", "record"] = Field(
+        "time",
+        description="which version of an id is newer: the one of the later event, or of the later record of the topic "
+        "(for ids that live in one partition, as in compacted topics)",
+    )
 
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated")
     kafka_input_topic: str = Field("text-messages", description="topic that the messages are read from")
@@ -78,6 +83,9 @@ class Settings(BaseSettings):
     pgvector_db: str = Field("embeddings_db", description="database")
     pgvector_user: str = Field("postgres", description="database user")
     pgvector_password: SecretStr | None = Field(None, description="password of the database user")
+    pgvector_password_file: Path | None = Field(
+        None, description="file with the password, read anew at each connection (for tokens that expire)"
+    )
     pgvector_table: str = Field("text_message_embeddings", description="table, or schema.table, of the embeddings")
     pgvector_dimension: int | None = Field(
         None, ge=1, le=4000, description="dimension that the model must have (not set: the model's own)"
@@ -85,6 +93,11 @@ class Settings(BaseSettings):
     pgvector_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="libpq's sslmode"
     )
+    pgvector_sslrootcert: str | None = Field(
+        None, description="PEM file of the authorities that sign the server's certificate, or `system`"
+    )
+    pgvector_sslcert: Path | None = Field(None, description="PEM file of the client's certificate")
+    pgvector_sslkey: Path | None = Field(None, description="PEM file of the client certificate's key")
 
     index: Literal["auto", "off"] = Field(
         "auto", description="whether the vector index is built once the backlog is gone, or only by hand"

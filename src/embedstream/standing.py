@@ -51,17 +51,6 @@ class Standing(NamedTuple):
         )
 
     @property
-    def gone_back(self) -> Trouble | None:
-        """The database forgot what it had: it was restored, or a standby took its place."""
-        back = {number: each.back_to for number, each in self.progress.items() if each.back_to is not None}
-        if not back:
-            return None
-        return Trouble(
-            f"the database went back in time (partitions {_listed(back)}): the job had been further",
-            "embedstream submit --replace reads again what is missing",
-        )
-
-    @property
     def beyond(self) -> Iterator[Trouble]:
         for each in self.log.positions:
             for who, place in each.beyond:
@@ -96,7 +85,7 @@ class Standing(NamedTuple):
 
     def troubles(self, least_age: float) -> Iterator[Trouble]:
         """All for which data may be missing although the job runs."""
-        yield from (each for each in (self.another_topic, self.gone_back, self.subscribed) if each)
+        yield from (each for each in (self.another_topic, self.subscribed) if each)
         yield from self.beyond
         yield from self.held(least_age)
 
@@ -125,7 +114,3 @@ def _differ(cluster_id: str | None, topic_id: str | None, found: Identity) -> bo
     return cluster_id not in (None, found.cluster_id) or (
         None not in (topic_id, found.topic_id) and topic_id != found.topic_id
     )
-
-
-def _listed(numbers: Mapping[int, object]) -> str:
-    return ", ".join(map(str, sorted(numbers)))

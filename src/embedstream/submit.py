@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from embedstream import embedding, flink, kafka, store
-from embedstream.errors import ConfigError, RetryLater
+from embedstream import embedding, flink, kafka, starts, store
+from embedstream.errors import ConfigError, EmbedstreamError, RetryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,43 +17,79 @@ _POLL = 0.25
 
 
 def submit(
-    settings: Settings, say: Callable[[str], None], *, replace: bool = False, timeout: float = 120.0
+    settings: Settings,
+    say: Callable[[str], None],
+    *,
+    replace: bool = False,
+    adopts: bool = False,
+    timeout: float = 120.0,
 ) -> flink.Job:
     """Make sure that the job runs, and return it once every task does; a job that runs already is left alone.
 
     With `replace` the old job is stopped with a savepoint first, and cancelled where a stop gets through to it no
-    more. The new one goes on at the group's committed offsets, not at the savepoint: that would pin it to the old
-    topic. Raises ConfigError with what to do where a part of the world is missing or does not fit.
+    more. The new one goes on where table and group stand (see `starts`), not at the savepoint: that would pin it to
+    the old topic. With `adopts` it takes the topic for a new one. Raises ConfigError with what to do where a part of
+    the world is missing or does not fit.
     """
     cluster = flink.Cluster(settings)
     job = cluster.job(settings.flink_job_name)
     if job and not replace:
         say(f"job {job.name} runs already ({job.id})")
         return _await_running(cluster, settings, timeout)
-    _prepare(settings, say)
+    _prepare(settings, say, adopts=adopts)
     if job:
-        _stop(cluster, job, say)
+        _stop(cluster, job, say, gently=not forgotten(settings))
+    chosen = _begin(settings, say, adopts=adopts)
     say(f"submitting job {settings.flink_job_name}")
-    flink.run(settings)
+    flink.run(settings, arguments=chosen)
     job = _await_running(cluster, settings, timeout)
     say(f"job {job.name} runs ({job.id})")
     return job
 
 
-def _prepare(settings: Settings, say: Callable[[str], None]) -> None:
+def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) -> None:
     for topic in kafka.ensure_topics(settings):
         say(f"created topic {topic}")
     try:
         space = embedding.read_space(settings)
-        store.prepare(settings, space)
+        store.prepare(settings, space, adopts=adopts)
+        if not adopts:
+            with store.database(settings) as connection:
+                starts.check_identity(settings, store.read_progress(connection, settings), kafka.identity(settings))
+        kafka.check_members(settings)
     except RetryLater as exc:
         raise ConfigError(str(exc)) from exc
     say(f"table {settings.pgvector_table} holds vectors of {space}")
 
 
-def _stop(cluster: flink.Cluster, job: flink.Job, say: Callable[[str], None]) -> None:
+def _begin(settings: Settings, say: Callable[[str], None], *, adopts: bool) -> list[str]:
+    """The arguments that tell the job where to begin."""
     try:
-        say(f"stopped job {job.name} with savepoint {cluster.stop(job, timeout=60)}")
+        chosen = starts.begin(settings, adopts=adopts)
+    except RetryLater as exc:
+        raise ConfigError(str(exc)) from exc
+    for start in chosen:
+        say(str(start))
+    return starts.as_arguments(settings, chosen)
+
+
+def forgotten(settings: Settings) -> list[str]:
+    """What a worker found that the table has forgotten, a line each; nothing where the database does not tell."""
+    try:
+        with store.database(settings) as connection:
+            return store.read_forgotten(connection, settings)
+    except EmbedstreamError:
+        return []
+
+
+def _stop(cluster: flink.Cluster, job: flink.Job, say: Callable[[str], None], *, gently: bool) -> None:
+    """A call that waits for what the table has forgotten lets no savepoint through, so it is not asked for one."""
+    try:
+        if gently:
+            say(f"stopped job {job.name} with savepoint {cluster.stop(job, timeout=60)}")
+        else:
+            say(f"cancelling job {job.name}: its table went back in time")
+            cluster.cancel(job)
     except flink.NotStopped as exc:
         say(f"{exc}: cancelling it, which loses nothing")
         cluster.cancel(job)

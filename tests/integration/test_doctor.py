@@ -257,7 +257,6 @@ def test_a_stranger_in_the_group(prepared):
 PROGRESS = {
     "another topic": ({"topic_id": "AAAAAAAAAAAAAAAAAAAAAA"}, "broker.identity", "FAIL", "--adopt-topic"),
     "another cluster": ({"cluster_id": "elsewhere"}, "broker.identity", "FAIL", "--adopt-topic"),
-    "a database that went back": ({"back_to": 4}, "broker.offsets", "FAIL", "--replace"),
     "a table beyond the end": ({"stands": 9}, "broker.offsets", "FAIL", "--replace"),
     "late records": ({"late": 3}, "broker.timestamps", "warn", "VERSION_BY=record"),
 }

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from embedstream.errors import Rejected
-from embedstream.ingest import Embedded, Known, Written
+from embedstream.ingest import Embedded, Known, Step, Written
 from embedstream.message import Delete
 
 
@@ -40,6 +40,16 @@ class MemoryStore:
         self.refuse = refuse
         self.ledger = {}
         self.table = {}
+        self.progress = {}
+
+    def resume(self, starts):
+        for place in starts:
+            self.progress.setdefault(place, Step(0))
+
+    def advance(self, advance):
+        for place, step in advance.items():
+            before = self.progress[place]
+            self.progress[place] = Step(max(before.next, step.next), before.late + step.late)
 
     def look_up(self, ids):
         return {
@@ -48,7 +58,7 @@ class MemoryStore:
             if id in self.ledger
         }
 
-    def write(self, changes):
+    def write(self, changes, advance=None):
         assert len({change.item.id for change in changes}) == len(changes)
         won, rejected = set(), {}
         for change in changes:
@@ -57,7 +67,10 @@ class MemoryStore:
             elif self._claims(change):
                 self._apply(change)
                 won.add(change.item.id)
-        return Written(won, rejected)
+        advances = advance is not None and len(won) == len(changes)
+        if advances:
+            self.advance(advance)
+        return Written(won, rejected, advances)
 
     def _claims(self, change):
         item = change.item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embedstream import kafka
+from embedstream import kafka, store
 from embedstream.audit import records
 from embedstream.audit.report import Repair
 from embedstream.errors import ConfigError
@@ -47,6 +47,7 @@ def mend(
             )
         connection.execute(sql["remove_rows"])
         connection.execute(sql["remove_ledgers"])
+        store.recount(connection, settings)
     return repair._replace(resent=_resend(settings, connection, sql))
 
 

@@ -52,7 +52,8 @@ def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
 
     Raises ConfigError, or RetryLater, where a part of the world does not answer.
     """
-    with store.database(settings) as connection:
+    with store.database(settings, long=True) as connection:
+        store.need_session(connection, "an audit")
         space = store.pinned_space(connection, settings)
         proof = _Proof(settings, connection, space)
         proof.read_topics()
@@ -86,7 +87,7 @@ class _Proof:
         if not self._standing.log.positions:
             raise ConfigError(f"there is no topic {self._topic} yet: embedstream submit makes it")
         ranges = [records.Range(each.partition, each.first, each.stable) for each in self._standing.log.positions]
-        rules = Rules(self._space.model_name, settings.max_text_bytes)
+        rules = Rules.of(settings, self._space.model_name)
         self._load("copy_sent", self._topic, ranges, lines(settings, ranges, rules))
         self._read_dead_letters()
 
@@ -114,6 +115,7 @@ class _Proof:
         with self._connection.transaction():
             self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             self._execute("SET LOCAL work_mem = '64MB'")
+            store.see_pgvector(self._connection)
             self._execute(self.sql["count_ids"])  # takes the snapshot
             self._add_ranges()
             self._judge()
@@ -171,6 +173,8 @@ class _Proof:
             if outcome == "dead":
                 letters.append(Dead(stage, code, count))
         ids, messages, moved = (self._count(name) for name in ("count_ids", "count_messages", "count_moved"))
+        counts = self._counts()
+        lost = self._count("count_lost", counts._asdict()) if counts else 0
         origins: dict[str, int] = dict(self._execute(self.sql["count_origins"]))
         self._execute(self.sql["add_unexplained"], topic)
         self._execute(self.sql["drop_equal"])
@@ -179,26 +183,36 @@ class _Proof:
             self._topic, self._settings.pgvector_table, messages, ids, Outcomes(**outcomes),
             dead_letters=tuple(letters), expired=origins.get("expired", 0) + origins.get("forgotten", 0),
             newer=origins.get("newer", 0), other_topics=origins.get("elsewhere", 0), sampled=sampled,
-            kinds=kinds | ({"moved": moved} if moved or self._standing.another_topic else {}),
+            kinds=kinds
+            | ({"moved": moved} if moved or self._standing.another_topic else {})
+            | ({"lost": lost} if lost else {}),
             findings=tuple(
                 Finding(kind, id, _place(*places[:2]), _place(*places[2:]))
                 for kind, id, *places in self._execute(self.sql["list_findings"], {"limit": limit})
             ),
             moved=moved, behind_transaction=log.behind_transaction,
-            expired_unread=sum(each.expired_unread for each in log.positions), troubles=self._troubles(moved),
+            expired_unread=sum(each.expired_unread for each in log.positions), troubles=self._troubles(moved, counts),
         )  # fmt: skip
 
-    def _count(self, statement: str) -> int:
-        return int(self._execute(self.sql[statement])[0][0])
+    def _counts(self) -> store.Counts | None:
+        if not store.keeps_progress(self._connection, self._settings):
+            return None
+        return store.read_counts(self._connection, self._settings)
 
-    def _troubles(self, moved: int) -> tuple[str, ...]:
+    def _count(self, statement: str, facts: Mapping[str, object] | None = None) -> int:
+        return int(self._execute(self.sql[statement], facts)[0][0] or 0)
+
+    def _troubles(self, moved: int, counts: store.Counts | None) -> tuple[str, ...]:
         """That places are of another topic comes first."""
         found = list(self._standing.troubles(self._settings.health_max_age_seconds))
+        back = store.read_forgotten(self._connection, self._settings)
+        if losses := store.losses(counts) if counts else "":
+            found.append(Trouble(losses, "embedstream submit --replace reads again what the topic still has"))
         if moved and not self._standing.another_topic:
             fact = f"{moved:,} ids stand in the ledger at places of another topic {self._topic}, which was made anew"
             remedy = "embedstream submit --adopt-topic takes this one for it, from its first record on"
             found.insert(0, Trouble(f"{fact} or copied", remedy))
-        return tuple(map(str, found))
+        return (*map(str, found), *back)
 
 
 def _place(partition: int | None, offset: int | None) -> str | None:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from embedstream.display import table
 
+# Findings about ids of which there is no list.
+_UNLISTED = ("moved", "lost")
+
 
 class Finding(NamedTuple):
     """An id that is not what the topic says; positions are partition/offset, None where there is none."""
@@ -97,7 +100,7 @@ class Report:
     def as_facts(self) -> dict[str, object]:
         """For JSON; `left_out` says how many findings of each kind are not listed."""
         listed = [finding.kind for finding in self.findings]
-        left_out = {kind: count - listed.count(kind) for kind, count in self.kinds.items() if kind != "moved"}
+        left_out = {kind: count - listed.count(kind) for kind, count in self.kinds.items() if kind not in _UNLISTED}
         facts = vars(self) | self.outcomes._asdict()
         del facts["outcomes"]
         return {

@@ -6,24 +6,24 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from embedstream.kafka import headers_of
-from embedstream.message import Delete, Message, Record, Rules, decode
+from embedstream.message import Delete, Record, Rules, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from confluent_kafka import Message as KafkaMessage
+    from confluent_kafka import Message
 
 _ESCAPES = str.maketrans({"\0": "\N{REPLACEMENT CHARACTER}", "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def sent(messages: Iterable[KafkaMessage], rules: Rules) -> str:
+def sent(messages: Iterable[Message], rules: Rules) -> str:
     """Lines for the table `sent`."""
     return "".join(_sent(record_of(message), rules) for message in messages)
 
 
-def record_of(message: KafkaMessage) -> Record:
+def record_of(message: Message) -> Record:
     kind, timestamp = message.timestamp()
     place = (str(message.topic()), message.partition() or 0, message.offset() or 0)
     return Record(message.key(), message.value(), *place, timestamp if kind else -1)
@@ -43,20 +43,15 @@ def _sent(record: Record, rules: Rules) -> str:
     # They are one object for most messages, and to write it takes a while.
     said = event_time if item.timestamp is item.version.event_time else item.timestamp.isoformat()
     metadata = item.metadata.replace("\\", "\\\\")
-    timed = "t" if _timed(item, record) else "f"
+    timed = "t" if item.timed else "f"
     return f"{place}\t{timed}\tlive\t{head}\t\\\\x{item.content_hash.hex()}\t{source}\t{said}\t{metadata}\n"
-
-
-def _timed(item: Message, record: Record) -> bool:
-    """Whether the message has a timestamp of its own, another than its record's."""
-    return bool(getattr(item, "timed", round(item.timestamp.timestamp() * 1000) != record.timestamp))
 
 
 def _escaped(text: str) -> str:
     return text if text.isprintable() and "\\" not in text else text.translate(_ESCAPES)
 
 
-def dead(messages: Iterable[KafkaMessage], topic: str) -> str:
+def dead(messages: Iterable[Message], topic: str) -> str:
     """Lines for the table `dead`: of the records that came from `topic`."""
     lines = (_dead(headers_of(message)) for message in messages)
     return "".join(line for origin, line in lines if origin == topic)

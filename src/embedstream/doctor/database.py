@@ -8,7 +8,7 @@ import psycopg
 from psycopg import pq
 
 from embedstream import store
-from embedstream.doctor.check import Check, Verdict, fail, ok, warn
+from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, warn
 from embedstream.index.state import Catalog, as_line
 
 if TYPE_CHECKING:
@@ -60,18 +60,20 @@ def _writable(world: World) -> Verdict:
 
 
 def _extension(world: World) -> Verdict:
-    found = _rows(world, "SELECT extversion, to_regtype('vector') IS NOT NULL FROM pg_extension WHERE extname='vector'")
+    found = _rows(
+        world,
+        "SELECT extversion, nspname, has_schema_privilege(n.oid, 'USAGE')"
+        " FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace WHERE extname = 'vector'",
+    )
     if not found:
         return _installable(world)
-    version, visible = found[0]
+    version, schema, is_usable = found[0]
     if _numbers(version) < _OLDEST_PGVECTOR:
         return fail(f"pgvector {version} has no HNSW index", "install 0.5 or newer, and ALTER EXTENSION vector UPDATE")
-    if not visible:
-        return fail(
-            f"pgvector's schema is not on the search path of user {world.settings.pgvector_user}",
-            "ALTER EXTENSION vector SET SCHEMA public, or ALTER ROLE ... SET search_path",
-        )
-    return ok(f"pgvector {version}")
+    if not is_usable:
+        user = world.settings.pgvector_user
+        return fail(f"user {user} may not use schema {schema} of pgvector", f"GRANT USAGE ON SCHEMA {schema} TO {user}")
+    return ok(f"pgvector {version} in schema {schema}")
 
 
 def _installable(world: World) -> Verdict:
@@ -98,50 +100,86 @@ def _installable(world: World) -> Verdict:
 def _table(world: World) -> Verdict:
     table = world.settings.pgvector_table
     store.check_columns(world.connection, table)
-    names = store.Names.of(table)
-    missing = [
-        name.as_string()
-        for name in (names.table, names.ledger, names.space, names.vectors)
-        if not store.columns(world.connection, name)
-    ]
-    if len(missing) == len(names):
+    store.check_order(store.read_terms(world.connection, world.settings), world.settings)
+    missing = store.lacks(world.connection, table)
+    if not missing:
+        return ok(f"{table} is one of embedstream's, its versions go by {world.settings.version_by}")
+    if len(missing) == len(store.Names.of(table)):
         return ok(f"{table} will be created by submit")
-    if missing:
-        return warn(f"of table {table} there is no {', '.join(missing)}", "embedstream submit creates it")
-    return ok(f"{table} is one of embedstream's")
+    fact = f"of table {table} these are missing or of an earlier version: {', '.join(missing)}"
+    return warn(fact, "embedstream submit --replace makes them")
 
 
 def _rights(world: World) -> Verdict:
-    lacking = [*_lacking_on_relations(world), *_lacking_temp(world)]
     user, table = world.settings.pgvector_user, world.settings.pgvector_table
-    may_create = _may_create(world)
-    if world.pinned is None and not may_create:
-        lacking.append("CREATE on the schema")
+    lacking = store.lacking_rights(world.connection, world.settings)
+    if missing := store.lacks(world.connection, table):
+        lacking += [] if _may_create(world) else ["CREATE on the schema"]
+        lacking += [f"ownership of {name}" for name in _not_owned(world, missing)]
     if lacking:
-        return fail(f"user {user} lacks {', '.join(lacking)}", "GRANT it, or set PGVECTOR_USER to the table's owner")
-    if not may_create:
-        return warn(
-            f"user {user} may run the job, but not submit it", "GRANT CREATE on the schema to submit as this user"
+        return fail(
+            f"user {user} lacks {', '.join(lacking)}",
+            "GRANT it, or submit once with PGVECTOR_USER set to the owner of the schema and of the table",
         )
     return ok(f"user {user} may do all that table {table} needs")
 
 
-def _lacking_on_relations(world: World) -> list[str]:
+def _not_owned(world: World, relations: Sequence[str]) -> list[str]:
+    """Those of the relations that are there, and belong to a role that this user is no member of."""
+    query = (
+        "SELECT c.oid::regclass::text FROM pg_class AS c JOIN unnest(%s::text[]) AS r (name)"
+        " ON c.oid = to_regclass(name) WHERE NOT pg_has_role(relowner, 'USAGE')"
+    )
+    return [name for (name,) in _rows(world, query, [list(relations)])]
+
+
+def _pooler(world: World) -> Verdict:
+    if store.is_pooled(world.connection):
+        return ok(
+            "a pooler stands between; job, status and search need no session, "
+            "audit and index have to be given the server's own PGVECTOR_HOST and _PORT"
+        )
+    return ok("connected to the server itself")
+
+
+def _triggers(world: World) -> Verdict:
+    """What refuses a row, or leaves it out, makes dead letters."""
     names = store.Names.of(world.settings.pgvector_table)
-    wanted = [(names.table, p) for p in ("SELECT", "INSERT", "UPDATE", "DELETE")]
-    wanted += [(names.ledger, p) for p in ("SELECT", "INSERT", "UPDATE")] + [(names.space, "SELECT")]
-    query = "SELECT has_table_privilege(to_regclass(%s), %s)"
-    return [
-        f"{privilege} on {name.as_string()}"
-        for name, privilege in wanted
-        if _row(world, query, [name.as_string(), privilege]) == (False,)
-    ]
+    query = (
+        "SELECT c.relname || ' has ' || CASE WHEN c.relrowsecurity AND NOT (p.rolsuper OR p.rolbypassrls)"
+        " THEN 'row level security' ELSE 'trigger ' || t.tgname END"
+        " FROM pg_class AS c JOIN pg_roles AS p ON p.rolname = current_user"
+        " LEFT JOIN pg_trigger AS t ON t.tgrelid = c.oid AND NOT t.tgisinternal"
+        " WHERE c.oid = ANY (%s::regclass[])"
+        " AND (t.tgname IS NOT NULL OR c.relrowsecurity AND NOT (p.rolsuper OR p.rolbypassrls))"
+    )
+    ours = [name.as_string() for name in (names.table, names.ledger, names.progress)]
+    there = [name for name in ours if _row(world, "SELECT to_regclass(%s) IS NOT NULL", [name]) == (True,)]
+    if found := [fact for (fact,) in _rows(world, query, [there])]:
+        return warn(
+            f"{', '.join(found)}: a row that it refuses becomes a dead letter, of stage store",
+            "see that it refuses none that are meant to be found: embedstream dead-letters list",
+        )
+    return ok("no trigger and no policy stands in the way of a row")
 
 
-def _lacking_temp(world: World) -> list[str]:
-    if _row(world, "SELECT has_database_privilege(current_database(), 'TEMP')") == (True,):
-        return []
-    return [f"TEMP on database {world.settings.pgvector_db}"]
+def _progress(world: World) -> Verdict:
+    """Whether the table has all that was ever committed to it."""
+    settings, connection = world.settings, world.connection
+    if store.lacks(connection, settings.pgvector_table):
+        return skipped("there is no table of this version yet")
+    if forgotten := store.read_forgotten(connection, settings):
+        return fail("; ".join(forgotten))
+    counts = store.read_counts(connection, settings)
+    if not counts.are_sound:
+        return fail(
+            store.losses(counts),
+            "embedstream submit --replace reads the topic again (without embedding what is there); "
+            "what the topic has no more is named by embedstream audit",
+        )
+    if not world.pinned or not (terms := store.read_terms(connection, settings)) or not terms.keeps_progress:
+        return warn("the table keeps no progress yet", "embedstream submit --replace")
+    return ok(f"{counts.ids:,} ids came in, and all are there")
 
 
 def _may_create(world: World) -> bool:
@@ -194,6 +232,9 @@ CHECKS = (
     Check("database.extension", _extension, _REACHABLE),
     Check("database.table", _table, _REACHABLE),
     Check("database.rights", _rights, _REACHABLE),
+    Check("database.pooler", _pooler, _REACHABLE),
+    Check("database.triggers", _triggers, _REACHABLE),
+    Check("database.progress", _progress, ("database.table", "database.rights")),
     Check("database.index", _index, ("database.table",)),
     Check("database.space", _space, ("service.ready", "database.table")),
 )

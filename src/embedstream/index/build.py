@@ -44,6 +44,7 @@ def build(
         index = catalog.look()
         if index.state == "valid":
             return index
+        store.need_session(building, "a build of the index")
         if index.state == "building" or catalog.ask("lock") == (False,):
             raise ConfigError(_already(settings, index))
         _drop(building, index)

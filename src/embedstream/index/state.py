@@ -48,7 +48,8 @@ class Catalog:
 
     def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
         dimension = store.pinned_space(connection, settings).dimension
-        name, vector = store.vector_type(dimension)
+        schema = store.pgvector_schema(connection)
+        name, vector = store.vector_type(dimension, schema)
         operators = f"{name}_cosine_ops"
         self._connection = connection
         self._facts = {"table": store.Names.of(settings.pgvector_table).table.as_string(), "operators": operators}
@@ -58,7 +59,7 @@ class Catalog:
             "index.sql",
             index=Identifier(f"{settings.pgvector_table.rpartition('.')[2]}_hnsw"),
             vector=vector,
-            operators=Identifier(operators),
+            operators=Identifier(schema, operators) if schema else Identifier(operators),
         )
 
     def look(self) -> Index:

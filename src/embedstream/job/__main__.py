@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,12 @@ from pyflink.table.udf import udf
 
 from embedstream.job import tables
 from embedstream.job.function import RESULT, IngestFunction
+from embedstream.job.tables import Origin
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedstream.settings import Settings
 
 
@@ -40,14 +44,29 @@ def options(settings: Settings) -> dict[str, str]:
     }
 
 
+def parse(arguments: Sequence[str]) -> Origin:
+    """Where to begin: `--starts=PARTITION:OFFSET,...`, and `--topic-id`, which dead letters carry."""
+    parser = argparse.ArgumentParser(prog="embedstream.job")
+    parser.add_argument("--starts", default="")
+    parser.add_argument("--topic-id")
+    found = parser.parse_args(arguments)
+    pairs = (start.split(":") for start in found.starts.split(",") if start)
+    return Origin({int(partition): int(offset) for partition, offset in pairs}, found.topic_id)
+
+
 def main() -> None:
-    settings = load_settings()
+    settings, origin = load_settings(), parse(sys.argv[1:])
     environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for name, value in options(settings).items():
         environment.get_config().set(name, value)
     ingest = udf(IngestFunction(settings), result_type=RESULT, func_type="pandas")
     environment.create_temporary_system_function("ingest", ingest)
-    for statement in (tables.source(settings), tables.dead_letters(settings), tables.INGEST, tables.insert(settings)):
+    for statement in (
+        tables.source(settings, origin),
+        tables.dead_letters(settings),
+        tables.INGEST,
+        tables.insert(settings, origin),
+    ):
         environment.execute_sql(statement)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ import psutil
 from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
-from embedstream import embedding, store
+from embedstream import embedding, kafka, store
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
@@ -68,8 +69,8 @@ class IngestFunction(ScalarFunction):
         space = self._patience(lambda: _space(settings))
         return Ingest(
             EmbeddingClient(settings, space, self._patience),
-            store.TableStore(settings, space),
-            Rules(space.model_name, settings.max_text_bytes),
+            store.TableStore(settings, space, partial(kafka.has_record, settings)),
+            Rules.of(settings, space.model_name),
             self._patience,
         )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from embedstream.kafka import LARGEST_DEAD_LETTER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from embedstream.settings import Settings
 
 _SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
@@ -25,15 +28,28 @@ SELECT *, ingest(k, v, topic, `partition`, `offset`, CAST(ts AS TIMESTAMP(3))) A
 ATTEMPTS = "GREATEST(COALESCE(TRY_CAST(DECODE(headers['dlq.attempts'], 'UTF-8') AS INT), 0), 0) + CAST(1 AS BIGINT)"
 
 
-def source(settings: Settings) -> str:
-    """Raw records with their coordinates, from the group's committed offsets, else from the first record on."""
+class Origin(NamedTuple):
+    """The first offset to read of each partition, and the id of the topic; what is not named is read from its start."""
+
+    starts: Mapping[int, int] = MappingProxyType({})
+    topic_id: str | None = None
+
+
+_UNKNOWN = Origin()
+
+
+def source(settings: Settings, origin: Origin = _UNKNOWN) -> str:
+    """Raw records with their coordinates; partitions that come later are read from their first record on.
+
+    Offsets are named one by one: others may commit in the group while the job starts.
+    """
     options = {
         "topic": settings.kafka_input_topic,
         "properties.group.id": settings.kafka_group_id,
         "properties.auto.offset.reset": "earliest",
         # Records of an aborted transaction were never sent.
         "properties.isolation.level": "read_committed",
-        "scan.startup.mode": "group-offsets",
+        **_startup(origin),
         "scan.topic-partition-discovery.interval": "30 s",
         **_both(settings),
     }
@@ -47,6 +63,13 @@ def source(settings: Settings) -> str:
             headers MAP<STRING NOT NULL, BYTES> METADATA VIRTUAL
         ) WITH ({_rendered(options)})
     """
+
+
+def _startup(origin: Origin) -> dict[str, str]:
+    if not origin.starts:
+        return {"scan.startup.mode": "group-offsets"}
+    offsets = ";".join(f"partition:{partition},offset:{offset}" for partition, offset in origin.starts.items())
+    return {"scan.startup.mode": "specific-offsets", "scan.startup.specific-offsets": offsets}
 
 
 def dead_letters(settings: Settings) -> str:
@@ -65,7 +88,7 @@ def dead_letters(settings: Settings) -> str:
     """
 
 
-def insert(settings: Settings) -> str:
+def insert(settings: Settings, origin: Origin = _UNKNOWN) -> str:
     """What was rejected goes to the dead letters, with the headers that say where it came from and why."""
     headers = {
         "topic": "topic",
@@ -78,6 +101,7 @@ def insert(settings: Settings) -> str:
         "attempts": f"CAST({ATTEMPTS} AS STRING)",
         "job": quoted(settings.flink_job_name),
         "at": _iso("CURRENT_TIMESTAMP"),
+        **({"topic_id": quoted(origin.topic_id)} if origin.topic_id else {}),
     }
     pairs = ", ".join(f"'dlq.{name}', ENCODE({value}, 'UTF-8')" for name, value in headers.items())
     return f"""

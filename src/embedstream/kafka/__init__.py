@@ -2,12 +2,12 @@
 
 from embedstream.kafka import client
 from embedstream.kafka.client import PASSING, client_config
-from embedstream.kafka.identity import Identity, identity
-from embedstream.kafka.log import Head, Log, Member, Position, look, positions
+from embedstream.kafka.group import Member, check_members, members, set_offsets
+from embedstream.kafka.log import Head, Log, Position, look, positions
 from embedstream.kafka.offsets import count, extent
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, produce
-from embedstream.kafka.reading import first_records, headers_of, is_end, read, reader, tail
-from embedstream.kafka.topics import LARGEST_DEAD_LETTER, ensure_topics, topic_config
+from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, tail
+from embedstream.kafka.topics import LARGEST_DEAD_LETTER, Identity, ensure_topics, identity, topic_config
 
 __all__ = [
     "LARGEST_DEAD_LETTER",
@@ -19,20 +19,24 @@ __all__ = [
     "Member",
     "Outgoing",
     "Position",
+    "check_members",
     "client",
     "client_config",
     "count",
     "ensure_topics",
     "extent",
     "first_records",
+    "has_record",
     "headers_of",
     "identity",
     "is_end",
     "look",
+    "members",
     "positions",
     "produce",
     "read",
     "reader",
+    "set_offsets",
     "tail",
     "topic_config",
 ]

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupState, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from embedstream.errors import ConfigError
 from embedstream.kafka import client
 from embedstream.kafka.client import asked, client_config
+from embedstream.kafka.group import members
 from embedstream.kafka.reading import heads
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from embedstream.kafka.group import Member
     from embedstream.settings import Settings
 
 _SPEC: Any = OffsetSpec  # untyped upstream
-_REFUSED = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 
 
 class Head(NamedTuple):
@@ -118,16 +118,6 @@ class Position(NamedTuple):
         return self.committed if self.recorded is None else min(self.committed, self.recorded)
 
 
-class Member(NamedTuple):
-    """A consumer that subscribed with the group of the job, and commits in its place."""
-
-    client_id: str
-    host: str
-
-    def __str__(self) -> str:
-        return f"{self.client_id} at {self.host.removeprefix('/')}"
-
-
 class Log(NamedTuple):
     """A look at all partitions; empty where there is no topic. `members` are None where the broker does not tell."""
 
@@ -214,32 +204,6 @@ def _heads(settings: Settings, topic: str, offsets: Mapping[int, int], isolation
         return {}
     found = heads(settings, topic, offsets, isolation=isolation)
     return {number: Head.of(message) if message else None for number, message in found.items()}
-
-
-def members(settings: Settings) -> list[Member] | None:
-    """The consumers that subscribed with the group; the job is none of them, it takes its partitions by itself."""
-    admin, group = AdminClient(client_config(settings)), settings.kafka_group_id
-    try:
-        found = asked(settings, lambda: _described(admin, group))
-    except ConfigError as exc:
-        return _none_or_unknown(exc)
-    if found.state == ConsumerGroupState.DEAD:
-        return []
-    return [Member(member.client_id, member.host) for member in found.members]
-
-
-def _described(admin: AdminClient, group: str) -> Any:  # noqa: ANN401 - untyped upstream
-    return admin.describe_consumer_groups([group], request_timeout=client.TIMEOUT)[group].result()
-
-
-def _none_or_unknown(exc: ConfigError) -> list[Member] | None:
-    cause = exc.__cause__
-    code = cause.args[0].code() if isinstance(cause, KafkaException) else None
-    if code == KafkaError.GROUP_ID_NOT_FOUND:
-        return []
-    if code in _REFUSED:
-        return None
-    raise exc
 
 
 def _oldest(found: Iterable[Head | None]) -> float | None:

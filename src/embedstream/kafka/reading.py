@@ -119,6 +119,11 @@ def heads(
     return found
 
 
+def has_record(settings: Settings, topic: str, partition: int, start: int, end: int) -> bool:
+    """Whether a committed record lies at `start` or between it and `end`."""
+    return next(read(settings, topic, {partition: (start, end)}, 1), None) is not None
+
+
 def _consume(settings: Settings, consumer: Consumer, batch: int) -> list[Message]:
     """What has come: records, and ends of partitions as errors. Raises ConfigError where nothing comes for long."""
     deadline = time.monotonic() + _SILENCE

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import base64
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -20,6 +21,30 @@ if TYPE_CHECKING:
 _DAY_MS = 24 * 60 * 60 * 1000
 # Well above any message: the broker's limit is on compressed batches, the sink's on what goes into them.
 LARGEST_DEAD_LETTER = 64 * 1024 * 1024
+
+
+class Identity(NamedTuple):
+    """What tells a topic from others of its name: ids that Kafka gives to clusters and topics, None where not told."""
+
+    cluster_id: str | None
+    topic_id: str | None
+
+
+def identity(settings: Settings) -> Identity:
+    """Of the input topic; its id is None where there is no such topic, or where the broker is older than 3.1."""
+    admin, topic = AdminClient(client_config(settings)), settings.kafka_input_topic
+    found = asked(settings, lambda: admin.list_topics(timeout=client.TIMEOUT))
+    if topic not in found.topics:
+        return Identity(found.cluster_id, None)
+    described = admin.describe_topics(TopicCollection([topic]), request_timeout=client.TIMEOUT)[topic]
+    return Identity(found.cluster_id, _printed(asked(settings, described.result).topic_id))
+
+
+def _printed(id: Any) -> str | None:  # noqa: ANN401 - untyped upstream
+    """As Kafka's own tools print it: 16 bytes in URL-safe base64 without padding; None for zeros."""
+    mask = (1 << 64) - 1
+    number = (id.get_most_significant_bits() & mask) << 64 | id.get_least_significant_bits() & mask
+    return base64.urlsafe_b64encode(number.to_bytes(16)).decode().rstrip("=") if number else None
 
 
 def ensure_topics(settings: Settings) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import httpx
@@ -11,8 +12,10 @@ from embedstream.errors import EmbedstreamError
 from embedstream.flink import Cluster, NotStopped, jobs_named, judge
 from embedstream.local.part import Part
 from embedstream.local.process import Command
+from embedstream.submit import forgotten
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
 
     from embedstream.flink import Finding
@@ -33,21 +36,40 @@ class Job(Part):
         super().__init__(log, f"http://{cluster.address}/#/job/running")
         self._cluster = cluster
         self._settings = settings
+        self._thread = ThreadPoolExecutor(1, "job")
+        self._asked: Future[list[str]] | None = None
+        self._replaces = False
 
     def program(self) -> Command:
-        return Command([sys.executable, "-m", "embedstream", "submit"], self._cluster.env, doing="submitting")
+        options = ["--replace"] if self._replaces else []
+        self._replaces = False
+        return Command([sys.executable, "-m", "embedstream", "submit", *options], self._cluster.env, doing="submitting")
 
     def is_ready(self) -> bool:
         return False
 
-    def look(self) -> Finding | Literal["unknown"]:
+    def look(self) -> Finding | Literal["unknown", "behind"]:
         """What the JobManager knows of the job. One that somebody stopped is left alone, or
-        `embedstream submit --replace` would meet a second one.
+        `embedstream submit --replace` would meet a second one. `behind` where its table went back in time: the next
+        program replaces it.
         """
         answer = self._cluster.get("/jobs/overview")
         if answer is None:
             return "unknown"
-        return judge(jobs_named(answer, self._settings.flink_job_name))
+        finding = judge(jobs_named(answer, self._settings.flink_job_name))
+        if finding == "runs" and self._has_forgotten():
+            self._replaces = True
+            return "behind"
+        return finding
+
+    def _has_forgotten(self) -> bool:
+        """What the database said last; it is asked beside the supervisor, which must not wait for it."""
+        if self._asked is None:
+            self._asked = self._thread.submit(forgotten, self._settings)
+        if not self._asked.done():
+            return False
+        lines, self._asked = self._asked.result(), None
+        return bool(lines)
 
     def before_stop(self) -> str | None:
         """Stop with a savepoint: what has been read is committed, and not read again at the next start."""

@@ -187,6 +187,9 @@ class JobRunner(Runner):
             case "gone":
                 self._say(self.part.name, "the JobManager runs it no more; submitting it again")
                 self._become("waiting")
+            case "behind" if self.state == "ready":
+                self._say(self.part.name, "its table went back in time (a restore, a failover); submitting it again")
+                self._become("waiting")
             case "stopped" if self.state == "ready":
                 self._say(self.part.name, "was stopped or cancelled; left alone until it is submitted again")
                 self._become("stopped")

@@ -113,24 +113,25 @@ WITH stored AS MATERIALIZED (
     SELECT
         l.*,
         coalesce(
-            origin <> 'newer' AND NOT (
+            origin <> 'newer' AND (origin <> 'expired' OR h.settled) AND NOT (
                 origin = 'sent' AND l.state = sent_state AND l.content_hash IS NOT DISTINCT FROM sent_hash
             )
             AND (l.event_time, l.state) = (h.event_time, h.state)
             AND l.content_hash IS NOT DISTINCT FROM h.content_hash,
             false
-        ) AS twin,
+        ) AS twin, h.event_time AS twin_time, h.state AS twin_state,
         CASE origin WHEN 'former' THEN '' ELSE l.topic END AS version_topic,
         CASE origin WHEN 'former' THEN -1 ELSE l.partition END AS version_partition,
         CASE origin WHEN 'former' THEN -1 ELSE l."offset" END AS version_offset,
         h.partition AS twin_partition, h."offset" AS twin_offset
     FROM explained AS l
-    LEFT JOIN heads AS h ON h.id = l.id AND h.settled
+    LEFT JOIN (SELECT DISTINCT ON (id) * FROM heads ORDER BY id, settled DESC) AS h ON h.id = l.id
 ), compared AS (
     SELECT
         l.id, l.event_time, l.topic, l.partition, l."offset", l.state, l.content_hash, l.sent_state, l.sent_hash,
-        l.version_topic, l.version_partition, l.version_offset, l.twin,
-        CASE WHEN l.twin AND l.origin IN ('sent', 'nowhere', 'rejected', 'expired') THEN 'moved' ELSE l.origin END
+        l.version_topic, l.version_partition, l.version_offset,
+        l.twin, l.twin_time, l.twin_state, l.twin_partition, l.twin_offset,
+        CASE WHEN l.twin AND l.origin NOT IN ('forgotten', 'elsewhere', 'former') THEN 'moved' ELSE l.origin END
             AS origin,
         CASE WHEN l.twin THEN s.source ELSE l.source END AS source,
         CASE WHEN l.twin THEN s.message_timestamp ELSE l.message_timestamp END AS message_timestamp,
@@ -143,7 +144,7 @@ WITH stored AS MATERIALIZED (
         coalesce(l.origin, 'none') AS origin, l.state AS ledger_state, l.sent_state, h.state AS head_state,
         l.event_time AS ledger_time, l.topic AS ledger_topic, l.partition AS ledger_partition,
         l."offset" AS ledger_offset, l.version_topic, l.version_partition, l.version_offset, coalesce(l.twin, false) AS twin,
-        l.content_hash, l.sent_hash, t.hash, t.wrong_space, t.bad_vector,
+        l.twin_time, l.twin_state, l.twin_partition, l.twin_offset, l.content_hash, l.sent_hash, t.hash, t.wrong_space, t.bad_vector,
         h.event_time AS head_time, h.partition AS head_partition, h."offset" AS head_offset,
         u.event_time AS later_time, u.partition AS later_partition, u."offset" AS later_offset,
         coalesce(l.twin, false) OR coalesce(l.origin NOT IN ('nowhere', 'rejected'), false) AND (
@@ -162,13 +163,14 @@ WITH stored AS MATERIALIZED (
     SELECT
         *,
         CASE
-            WHEN twin OR NOT at_head THEN head_state
+            WHEN twin THEN twin_state
+            WHEN NOT at_head THEN head_state
             WHEN origin = 'sent' THEN sent_state
         END AS wanted_state,
-        CASE WHEN at_head AND NOT twin THEN ledger_time ELSE head_time END AS base_time,
-        CASE WHEN at_head AND NOT twin THEN version_topic WHEN has_head THEN %(topic)s END AS base_topic,
-        CASE WHEN at_head AND NOT twin THEN version_partition ELSE head_partition END AS base_partition,
-        CASE WHEN at_head AND NOT twin THEN version_offset ELSE head_offset END AS base_offset
+        CASE WHEN twin THEN twin_time WHEN at_head THEN ledger_time ELSE head_time END AS base_time,
+        CASE WHEN at_head AND NOT twin THEN version_topic WHEN twin OR has_head THEN %(topic)s END AS base_topic,
+        CASE WHEN twin THEN twin_partition WHEN at_head THEN version_partition ELSE head_partition END AS base_partition,
+        CASE WHEN twin THEN twin_offset WHEN at_head THEN version_offset ELSE head_offset END AS base_offset
     FROM joined
 )
 SELECT
@@ -248,6 +250,11 @@ SELECT origin, count(*) FROM verdicts WHERE kind IS NULL GROUP BY origin
 
 -- name: count_moved
 SELECT count(*) FROM verdicts WHERE origin IN ('moved', 'former')
+
+-- name: count_lost
+-- Ids that are gone from the ledger, without those that have a finding each.
+SELECT greatest(0, %(known)s::bigint - %(ids)s::bigint - count(*))
+FROM verdicts WHERE kind = 'missing' AND ledger_time IS NULL
 
 -- name: add_unexplained
 INSERT INTO verdicts (id, kind, origin, has_row, broken, pending)

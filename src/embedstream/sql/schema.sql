@@ -1,7 +1,5 @@
--- Applied at every submit; each statement leaves alone what is there already.
+-- Applied by submit where something is missing; each statement leaves alone what is there already.
 -- Names and numbers in braces are filled in by store/names.py. Ids and topics compare by their bytes, as in Python.
-CREATE EXTENSION IF NOT EXISTS vector;
-
 CREATE TABLE IF NOT EXISTS {space} (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     model_name text NOT NULL,
@@ -12,6 +10,11 @@ CREATE TABLE IF NOT EXISTS {space} (
 );
 -- When somebody dropped the index by hand; it is not built by itself then until a backlog has come.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS index_dropped_at timestamptz;
+-- What tells this table from others of its name, also after a restore on another server.
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS table_id uuid NOT NULL DEFAULT gen_random_uuid();
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS version_by text NOT NULL DEFAULT 'time';
+-- Not set: the table is of a version that kept no progress, and nobody has submitted a job for it since.
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS progress_since timestamptz;
 
 CREATE TABLE IF NOT EXISTS {table} (
     id text COLLATE "C" PRIMARY KEY,
@@ -38,6 +41,24 @@ CREATE TABLE IF NOT EXISTS {ledger} (
     content_hash bytea CHECK ((content_hash IS NULL) = (state = 'deleted')),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
+
+CREATE TABLE IF NOT EXISTS {progress} (
+    topic text COLLATE "C" NOT NULL,
+    partition integer NOT NULL,
+    topic_id text,
+    cluster_id text,
+    -- The offset after the last record that has its outcome.
+    next bigint NOT NULL,
+    -- Records that lost against an earlier one of this partition, only because of their time.
+    late bigint NOT NULL DEFAULT 0,
+    -- Ids that came into the ledger through this partition: their sum is the number of its rows.
+    ids bigint NOT NULL DEFAULT 0,
+    -- Where a worker had been already when it found `next` further back.
+    back_from bigint,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (topic, partition)
+-- Updated with each micro-batch: a new version of a row has room beside the old one.
+) WITH (fillfactor = 50);
 
 CREATE OR REPLACE VIEW {vectors} AS
 SELECT

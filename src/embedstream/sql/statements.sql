@@ -1,71 +1,74 @@
--- The statements of the store, each under its name.
+-- The statements of the store, each under its name. None needs anything of the session: a pooler may change it.
 
 -- name: pin_space
-INSERT INTO {space} (model_name, model_revision, dimension, normalised, max_tokens)
-VALUES (%s, %s, %s, %s, %s)
+INSERT INTO {space} (model_name, model_revision, dimension, normalised, max_tokens, version_by, progress_since)
+VALUES (%s, %s, %s, %s, %s, %s, now())
 ON CONFLICT DO NOTHING
 
 -- name: read_space
 SELECT model_name, model_revision, dimension, normalised, max_tokens FROM {space}
 
--- name: by_primary_key
--- A prepared statement keeps the plan that was made when the table was small, and would read all of it when it is not.
-SELECT set_config(name, 'off', false)
-FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS name
-
--- name: create_incoming
--- One row an id: the ledger's upsert below relies on it, and looks rows up by it.
-CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
-    id text COLLATE "C" PRIMARY KEY,
-    event_time timestamptz, topic text COLLATE "C", partition integer, "offset" bigint,
-    state text, content_hash bytea,
-    -- What lies here for a moment is neither compressed nor moved out of its page, where it fits.
-    text text, embedding real[] STORAGE EXTERNAL, source text, message_timestamp timestamptz, metadata text,
-    token_count integer, truncated boolean
-) WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS
-
--- name: copy_incoming
-COPY incoming FROM STDIN (FORMAT binary)
+-- name: limits
+-- Of the role or the database, they are meant for queries; and a plan that reads a whole table is never meant here.
+SELECT set_config(name, CASE WHEN starts_with(name, 'enable') THEN 'off' ELSE '0' END, true)
+FROM pg_settings
+WHERE name IN (
+    'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'statement_timeout', 'transaction_timeout',
+    'idle_in_transaction_session_timeout'
+)
 
 -- name: look_up
--- One look for each row: a join may be planned to compare every id with every other, EXISTS to read the whole table.
+-- One look for each id, in either table: a join may be planned to compare every id with every other.
 SELECT
-    id, event_time, topic, partition, "offset",
-    CASE WHEN (SELECT true FROM {table} AS t WHERE t.id = l.id) THEN content_hash END
-FROM {ledger} AS l
-WHERE id = ANY(%(ids)s)
+    l.id, l.event_time, l.topic, l.partition, l."offset",
+    CASE WHEN (SELECT true FROM {table} AS t WHERE t.id = l.id) THEN l.content_hash END
+FROM unnest(%(ids)s::text[]) AS asked (id)
+CROSS JOIN LATERAL (SELECT * FROM {ledger} AS l WHERE l.id = asked.id COLLATE "C" LIMIT 1) AS l
 
 -- name: claim
 -- Decides who wins. Rows are locked in the order of their ids, or two batches would deadlock.
--- A row without a vector wins only where the stored vector is the one of its very text. No EXISTS: see look_up.
+-- A row without a vector wins only where the stored vector is the one of its very text. No EXISTS: it may be planned to
+-- read the whole table.
 INSERT INTO {ledger} AS l (id, event_time, topic, partition, "offset", state, content_hash, updated_at)
 SELECT id, event_time, topic, partition, "offset", state, content_hash, now()
-FROM incoming AS i
-WHERE embedding IS NOT NULL OR state = 'deleted' OR (SELECT true FROM {table} AS t WHERE t.id = i.id)
-ORDER BY id
+FROM unnest(
+    %(id)s::text[], %(event_time)s::timestamptz[], %(topic)s::text[], %(partition)s::integer[], %(offset)s::bigint[],
+    %(state)s::text[], %(content_hash)b::bytea[], %(decided)s::boolean[]
+) AS i (id, event_time, topic, partition, "offset", state, content_hash, decided)
+WHERE decided OR (SELECT true FROM {table} AS t WHERE t.id = i.id COLLATE "C")
+ORDER BY id COLLATE "C"
 ON CONFLICT (id) DO UPDATE SET
     event_time = excluded.event_time, topic = excluded.topic, partition = excluded.partition,
     "offset" = excluded."offset", state = excluded.state, content_hash = excluded.content_hash,
     updated_at = excluded.updated_at
 WHERE (l.event_time, l.topic, l.partition, l."offset")
     < (excluded.event_time, excluded.topic, excluded.partition, excluded."offset")
-AND (
-    l.content_hash = excluded.content_hash
-    OR EXISTS (SELECT FROM incoming AS i WHERE i.id = excluded.id AND (embedding IS NOT NULL OR i.state = 'deleted'))
-)
-RETURNING id
+AND (l.content_hash = excluded.content_hash OR excluded.id = ANY(%(decided_ids)s::text[]))
+RETURNING id, (xmax = 0), updated_at
+
+-- name: is_restricted
+SELECT coalesce(row_security_active({table_name}::regclass::oid), false)
+
+-- name: copy_new
+COPY {table} (
+    id, text, embedding, model_name, model_revision, source, message_timestamp, embedding_timestamp, metadata,
+    token_count, truncated
+) FROM STDIN (FORMAT binary)
 
 -- name: store
+-- The vectors lie one after the other in one array.
 INSERT INTO {table} (
     id, text, embedding, model_name, model_revision, source, message_timestamp, embedding_timestamp, metadata,
     token_count, truncated
 )
 SELECT
-    id, text, embedding, %(model_name)s, %(model_revision)s, source, message_timestamp, now(), metadata::jsonb,
-    token_count, truncated
-FROM incoming
-WHERE embedding IS NOT NULL AND id = ANY(%(won)s)
-ORDER BY id
+    id, text, (%(vectors)b::real[])[first:last], %(model_name)s, %(model_revision)s, source, message_timestamp, now(),
+    metadata::jsonb, token_count, truncated
+FROM unnest(
+    %(id)s::text[], %(text)s::text[], %(first)s::integer[], %(last)s::integer[], %(source)s::text[],
+    %(message_timestamp)s::timestamptz[], %(metadata)s::text[], %(token_count)s::integer[], %(truncated)s::boolean[]
+) AS i (id, text, first, last, source, message_timestamp, metadata, token_count, truncated)
+ORDER BY id COLLATE "C"
 ON CONFLICT (id) DO UPDATE SET
     text = excluded.text, embedding = excluded.embedding, model_name = excluded.model_name,
     model_revision = excluded.model_revision, source = excluded.source,
@@ -75,10 +78,12 @@ ON CONFLICT (id) DO UPDATE SET
 -- name: keep
 UPDATE {table} AS t
 SET source = i.source, message_timestamp = i.message_timestamp, metadata = i.metadata::jsonb
-FROM incoming AS i
-WHERE t.id = i.id AND i.embedding IS NULL AND i.state = 'live' AND i.id = ANY(%(won)s)
+FROM unnest(%(id)s::text[], %(source)s::text[], %(message_timestamp)s::timestamptz[], %(metadata)s::text[])
+    AS i (id, source, message_timestamp, metadata)
+WHERE t.id = i.id COLLATE "C"
 
 -- name: delete
-DELETE FROM {table} AS t
-USING incoming AS i
-WHERE t.id = i.id AND i.state = 'deleted' AND i.id = ANY(%(won)s)
+DELETE FROM {table} WHERE id = ANY(%(id)s::text[])
+
+-- name: count_rows
+SELECT count(*) FROM {table} WHERE id = ANY(%(id)s::text[])

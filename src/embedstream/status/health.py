@@ -50,6 +50,8 @@ def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
         yield f"the job is {status.job}"
     yield from status.away.values()
     yield from status.troubles
+    for loss in status.losses:
+        yield f"{loss}: embedstream submit --replace reads the topic again"
     age, stalled = status.oldest_unread_seconds, status.since_checkpoint_seconds
     if age is not None and age > settings.health_max_age_seconds + interval + _COMMIT_DELAY:
         yield f"the oldest unread message has waited for {duration(age)}"

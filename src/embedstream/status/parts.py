@@ -6,8 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psycopg.sql import SQL
-
 from embedstream import embedding, flink, kafka, store
 from embedstream.errors import EmbedstreamError
 from embedstream.index.state import Catalog
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 # A service that answers its health at all does so at once.
 _SERVICE_TIMEOUT = 5.0
-OUTCOMES = ("stored", "unchanged", "superseded", "deleted", "rejected")
+OUTCOMES = ("stored", "unchanged", "superseded", "late", "deleted", "rejected")
 _SUMS = ("embedded_texts", "embed_calls_saved", "retries", "waited_ms")
 _PERCENTILES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
 
@@ -35,12 +33,18 @@ class Queue(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """The table; `versions` counts what the ledger has taken so far."""
+    """The table; `versions` counts what the ledger has taken so far, `late` what lost only because of its time.
+
+    `losses` says what is gone that had been there, `forgotten` where the database went back in time.
+    """
 
     rows: int
     deleted: int
     versions: int
     index: Index
+    late: int | None = None
+    losses: str = ""
+    forgotten: tuple[str, ...] = ()
 
 
 class Work(NamedTuple):
@@ -69,11 +73,12 @@ def _stand(settings: Settings) -> Standing:
 def read_rows(settings: Settings) -> Rows:
     with store.database(settings) as connection:
         names, index = store.Names.of(settings.pgvector_table), Catalog(connection, settings).look()
-        statement = SQL(
-            "SELECT (SELECT count(*) FROM {table}), (SELECT count(*) FROM {ledger} WHERE state = 'deleted')"
-        ).format(table=names.table, ledger=names.ledger)
-        rows, deleted = connection.execute(statement).fetchall()[0]
-        return Rows(rows, deleted, _versions(connection, names), index)
+        store.check_newest(connection, settings)
+        counts = store.read_counts(connection, settings)
+        return Rows(
+            counts.rows, counts.deleted, _versions(connection, names), index,
+            late=counts.late, losses=store.losses(counts), forgotten=tuple(store.read_forgotten(connection, settings)),
+        )  # fmt: skip
 
 
 def read_versions(settings: Settings) -> int:

@@ -89,6 +89,8 @@ class Status:
     rows: int | None = None
     deleted: int | None = None
     index: Index | None = None
+    late: int | None = None
+    losses: list[str] = field(default_factory=list)
     dead_letters: int | None = None
     rate: float | None = None
     seconds: float | None = None
@@ -158,7 +160,14 @@ class Observer:
         before, self._before = self._before, (time.monotonic(), rows.versions) if rows else None
         if rows is None:
             return status
-        status = replace(status, rows=rows.rows, deleted=rows.deleted, index=rows.index)
+        status = replace(
+            status,
+            rows=rows.rows,
+            deleted=rows.deleted,
+            index=rows.index,
+            late=rows.late,
+            losses=[*rows.forgotten, *([rows.losses] if rows.losses else [])],
+        )
         if before is None:
             return status
         seconds = max(time.monotonic() - before[0], 1e-3)

@@ -1,26 +1,59 @@
-"""The table, its ledger and its space in PostgreSQL."""
+"""The table, its ledger, its space and its progress in PostgreSQL."""
 
-from embedstream.store.connection import connect, database, trouble
+from embedstream.store.connection import connect, database, is_pooled, need_session, trouble, without_limits
 from embedstream.store.names import Names, columns, statements
-from embedstream.store.progress import Progress, read_progress
-from embedstream.store.schema import check_columns, check_encoding, prepare, vector_type
-from embedstream.store.space import pinned_space, read_space
+from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
+from embedstream.store.rights import lacking_rights
+from embedstream.store.schema import (
+    check_columns,
+    check_encoding,
+    check_newest,
+    lacks,
+    pgvector_schema,
+    prepare,
+    see_pgvector,
+    vector_type,
+)
+from embedstream.store.space import Terms, check_order, pinned_space, read_space, read_terms
+from embedstream.store.submission import Counts, adopt, begin, forget_missing, lock, losses, read_counts, recount
 from embedstream.store.table import TableStore
 
 __all__ = [
+    "Counts",
+    "Forgotten",
     "Names",
     "Progress",
     "TableStore",
+    "Terms",
+    "adopt",
+    "begin",
     "check_columns",
     "check_encoding",
+    "check_newest",
+    "check_order",
     "columns",
     "connect",
     "database",
+    "forget_missing",
+    "is_pooled",
+    "keeps_progress",
+    "lacking_rights",
+    "lacks",
+    "lock",
+    "losses",
+    "need_session",
+    "pgvector_schema",
     "pinned_space",
     "prepare",
+    "read_counts",
+    "read_forgotten",
     "read_progress",
     "read_space",
+    "read_terms",
+    "recount",
+    "see_pgvector",
     "statements",
     "trouble",
     "vector_type",
+    "without_limits",
 ]

@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from embedstream.errors import ConfigError
 
@@ -26,6 +26,7 @@ class Names(NamedTuple):
     table: Identifier
     ledger: Identifier
     space: Identifier
+    progress: Identifier
     vectors: Identifier
 
     @classmethod
@@ -37,10 +38,10 @@ class Names(NamedTuple):
         *schema, name = table.split(".")
         if len(schema) > 1 or not all([name, *schema]):
             raise ConfigError(f"PGVECTOR_TABLE={table!r}: write table, or schema.table")
-        if len(name.encode()) > _LONGEST_NAME or name == "incoming":
+        if len(name.encode()) > _LONGEST_NAME:
             raise ConfigError(f"PGVECTOR_TABLE={table!r}: take another name, of at most {_LONGEST_NAME} bytes")
         stem = "text_message" if name == "text_message_embeddings" else name
-        suffixed = (name, f"{name}_ledger", f"{name}_space", f"{stem}_vectors")
+        suffixed = (name, f"{name}_ledger", f"{name}_space", f"{name}_progress", f"{stem}_vectors")
         return cls(*(Identifier(*schema, each) for each in suffixed))
 
 
@@ -49,6 +50,7 @@ def statements(table: str, file: str = "statements.sql", **others: Composable) -
     text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     names = Names.of(table)._asdict()
+    others = {"table_name": Literal(names["table"].as_string()), **others}
     return {name: SQL(body).format(**names, **others) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 

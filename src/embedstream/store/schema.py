@@ -5,40 +5,98 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from embedstream.errors import ConfigError
-from embedstream.store.connection import database
+from embedstream.store.connection import database, trouble, without_limits
 from embedstream.store.names import Names, columns, statements
-from embedstream.store.space import check_space, read_space
+from embedstream.store.space import check_order, check_space, read_space, read_terms
 
 if TYPE_CHECKING:
     from typing import Any
-
-    import psycopg
 
     from embedstream.settings import Settings
     from embedstream.space import Space
 
 # The largest dimensions that pgvector's HNSW takes, and the type that it takes them in.
 _TYPES = {2000: "vector", 4000: "halfvec"}
+# The columns that tell a relation of this version from those of earlier ones.
+_NEWEST = {
+    "space": {"index_dropped_at", "table_id", "version_by", "progress_since"},
+    "progress": {"topic_id", "cluster_id", "next", "late", "ids", "back_from"},
+}
 
 
-def prepare(settings: Settings, space: Space) -> None:
-    """Create what is missing of the schema, and pin the table to `space`.
+def prepare(settings: Settings, space: Space, *, adopts: bool = False) -> None:
+    """Create what is missing of the schema, and pin the table to `space` and to the order of its versions.
 
-    Raises ConfigError where the table is pinned to another space, or is not one of ours.
+    Raises ConfigError where the table is pinned to something else (another order is taken by who `adopts` the topic
+    anew), is not one of ours, or lacks what this user may not make.
     """
     vector_type(space.dimension)
     if settings.pgvector_dimension not in (None, space.dimension):
         raise ConfigError(f"PGVECTOR_DIMENSION={settings.pgvector_dimension}, but the service embeds with {space}")
     with database(settings) as connection, connection.transaction():
+        without_limits(connection, local=True)
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
         check_encoding(connection, settings)
         check_columns(connection, settings.pgvector_table)
-        check_space(read_space(connection, settings), space, settings)
+        pinned = read_space(connection, settings)
+        check_space(pinned, space, settings)
+        if missing := lacks(connection, settings.pgvector_table):
+            _make(connection, settings, space, missing)
+        if pinned is None:
+            connection.execute(statements(settings.pgvector_table)["pin_space"], (*space, settings.version_by))
+        if not adopts:
+            check_order(read_terms(connection, settings), settings)
+
+
+def lacks(connection: psycopg.Connection[Any], table: str) -> list[str]:
+    """The relations that are missing, or of an earlier version of ours."""
+    return [
+        name.as_string(connection)
+        for field, name in Names.of(table)._asdict().items()
+        if not columns(connection, name).keys() >= _NEWEST.get(field, {"id"})
+    ]
+
+
+def check_newest(connection: psycopg.Connection[Any], settings: Settings) -> None:
+    """Raises ConfigError where something is missing, or of an earlier version."""
+    if missing := lacks(connection, settings.pgvector_table):
+        raise ConfigError(f"{', '.join(missing)}: missing, or of an earlier version: embedstream submit --replace")
+
+
+def _make(connection: psycopg.Connection[Any], settings: Settings, space: Space, missing: list[str]) -> None:
+    try:
+        if connection.execute("SELECT FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
+            connection.execute("CREATE EXTENSION vector")
+        see_pgvector(connection)
         connection.execute(_schema(settings.pgvector_table, space.dimension))
-        connection.execute(statements(settings.pgvector_table)["pin_space"], space)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise ConfigError(
+            f"PostgreSQL, as user {settings.pgvector_user}: {trouble(exc)}: submit once as the owner of the schema and "
+            f"of table {settings.pgvector_table}, which makes {', '.join(missing)}, and GRANT SELECT, INSERT, UPDATE, "
+            f"DELETE on them to {settings.pgvector_user}"
+        ) from exc
+
+
+def see_pgvector(connection: psycopg.Connection[Any]) -> None:
+    """Put pgvector's schema on the search path of the transaction, where it is on nobody's."""
+    connection.execute(
+        "SELECT set_config('search_path',"
+        " concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(nspname)), true)"
+        " FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace"
+        " WHERE extname = 'vector' AND to_regtype('vector') IS NULL"
+    )
+
+
+def pgvector_schema(connection: psycopg.Connection[Any]) -> str | None:
+    """None where the extension is not there."""
+    found = connection.execute(
+        "SELECT nspname FROM pg_extension JOIN pg_namespace AS n ON n.oid = extnamespace WHERE extname = 'vector'"
+    ).fetchone()
+    return found[0] if found else None
 
 
 def check_encoding(connection: psycopg.Connection[Any], settings: Settings) -> None:
@@ -53,14 +111,15 @@ def check_columns(connection: psycopg.Connection[Any], table: str) -> None:
         raise ConfigError(f"table {table} exists, but is not one of embedstream's: set PGVECTOR_TABLE to another name")
 
 
-def vector_type(dimension: int) -> tuple[str, Composed]:
-    """The type of the view's column and of the index: its name, and with the dimension, as it stands in SQL.
+def vector_type(dimension: int, schema: str | None = None) -> tuple[str, Composed]:
+    """The type of the view's column and of the index: its name, and with schema and dimension, as it stands in SQL.
 
     Raises ConfigError for more dimensions than pgvector can index.
     """
     for largest, name in _TYPES.items():
         if dimension <= largest:
-            return name, SQL("{}({})").format(Identifier(name), Literal(dimension))
+            path = (schema, name) if schema else (name,)
+            return name, SQL("{}({})").format(Identifier(*path), Literal(dimension))
     raise ConfigError(f"{dimension} are more than the {max(_TYPES)} dimensions that pgvector can index")
 
 

@@ -1,8 +1,8 @@
-"""The space that a table is pinned to."""
+"""What a table is pinned to: its space, and the order of its versions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from embedstream.errors import ConfigError
 from embedstream.space import Space
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     import psycopg
 
     from embedstream.settings import Settings
+
+
+class Terms(NamedTuple):
+    """What else holds for a table: `id` tells it from others of its name, whatever the address.
+
+    `keeps_progress` is false where an earlier version of ours wrote it last.
+    """
+
+    id: str
+    version_by: str
+    keeps_progress: bool
 
 
 def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space | None:
@@ -37,4 +48,21 @@ def check_space(pinned: Space | None, offered: Space, settings: Settings) -> Non
         raise ConfigError(
             f"table {settings.pgvector_table} holds vectors of {pinned}, but the service embeds with {offered}: "
             "start the service with the table's model, or set PGVECTOR_TABLE to another table"
+        )
+
+
+def read_terms(connection: psycopg.Connection[Any], settings: Settings) -> Terms | None:
+    """None where there is no table, or where it is of an earlier version of ours."""
+    if "progress_since" not in columns(connection, Names.of(settings.pgvector_table).space):
+        return None
+    row = connection.execute(statements(settings.pgvector_table, "progress.sql")["terms"]).fetchone()
+    return Terms(*row) if row else None
+
+
+def check_order(terms: Terms | None, settings: Settings) -> None:
+    if terms and terms.version_by != settings.version_by:
+        raise ConfigError(
+            f"table {settings.pgvector_table} orders versions by {terms.version_by}, but VERSION_BY is "
+            f"{settings.version_by}: set VERSION_BY={terms.version_by}, or read the topic again in the new order with "
+            "embedstream submit --replace --adopt-topic"
         )

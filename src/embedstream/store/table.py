@@ -1,147 +1,171 @@
-"""Writes micro-batches to the table and its ledger."""
+"""Writes micro-batches to the table, its ledger and its progress."""
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import psycopg
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 
-from embedstream.errors import Rejected, StoreUnavailable
+from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Change, Known, Written
 from embedstream.message import Delete, Version
+from embedstream.store import refusals, rows
 from embedstream.store.connection import connect, trouble
 from embedstream.store.names import statements
+from embedstream.store.progress import Forgotten, Stands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
     from typing import Any
 
-    from psycopg.abc import AdaptContext, Buffer
-
+    from embedstream.ingest import Advance, Place
     from embedstream.settings import Settings
     from embedstream.space import Space
+    from embedstream.store.progress import HasRecord
 
-_INCOMING_TYPES = (
-    "text", "timestamptz", "text", "int4", "int8", "text", "bytea",
-    "text", "float4[]", "text", "timestamptz", "text", "int4", "bool",
-)  # fmt: skip
-# Number of dimensions, whether there are nulls, type of the elements, size, index of the first.
-_ARRAY_HEADER = 5
-_DATA_ERRORS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.errors.ProgramLimitExceeded,
-    psycopg.errors.StatementTooComplex,
-)
+    Cursor = psycopg.Cursor[Any]
+
+
+class _Claimed(NamedTuple):
+    """The ids that won, those of them that are new to the ledger, and the time of the transaction."""
+
+    won: set[str]
+    new: set[str]
+    at: datetime | None
 
 
 class TableStore:
-    """Writes micro-batches (see `ingest.Store`); one connection, opened when needed and again after trouble."""
+    """Writes micro-batches (see `ingest.Store`); one connection, opened when needed and again after trouble.
 
-    def __init__(self, settings: Settings, space: Space) -> None:
+    `has_record` tells whether the log has a record between two offsets of a partition.
+    """
+
+    def __init__(self, settings: Settings, space: Space, has_record: HasRecord | None = None) -> None:
         self._settings = settings
         self._space = space
         self._sql = statements(settings.pgvector_table)
+        self._stands = Stands(settings.pgvector_table, has_record)
         self._connection: psycopg.Connection[Any] | None = None
+        self._is_restricted = False
 
     def close(self) -> None:
         if self._connection:
             self._connection.close()
         self._connection = None
 
+    def resume(self, starts: Mapping[Place, int]) -> None:
+        if self._stands.are_new(starts):
+            with self._connected() as connection:
+                self._stands.resume(connection, starts)
+
     def look_up(self, ids: Sequence[str]) -> Mapping[str, Known]:
         with self._connected() as connection:
-            rows = connection.execute(self._sql["look_up"], {"ids": ids}, prepare=True)
+            rows = connection.execute(self._sql["look_up"], {"ids": ids}, prepare=False)
             return {id: Known(Version(*version), hash_) for id, *version, hash_ in rows}
 
-    def write(self, changes: Sequence[Change]) -> Written:
-        """Where PostgreSQL refuses a row for its data, the others are written all the same."""
+    def write(self, changes: Sequence[Change], advance: Advance | None = None) -> Written:
+        """Where PostgreSQL refuses a row, the others are written all the same."""
         try:
-            with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
-                return Written(self._write(cursor, changes), {})
-        except _DATA_ERRORS as exc:
+            return self._commit(changes, advance)
+        except (psycopg.Error, refusals.RowRefused) as exc:
             if len(changes) == 1:
-                return Written((), {changes[0].item.id: _refusal(exc)})
+                return Written((), {changes[0].item.id: refusals.as_rejected(exc)})
         middle = len(changes) // 2
         left, right = self.write(changes[:middle]), self.write(changes[middle:])
         return Written({*left.won, *right.won}, {**left.rejected, **right.rejected})
 
-    def _write(self, cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> set[str]:
-        with cursor.copy(self._sql["copy_incoming"]) as copy:
-            copy.set_types(_INCOMING_TYPES)
+    def advance(self, advance: Advance) -> None:
+        self._commit((), advance)
+
+    def _commit(self, changes: Sequence[Change], advance: Advance | None) -> Written:
+        """One transaction; a row that stands in the table without an entry of the ledger is replaced, too."""
+        try:
+            return self._attempt(changes, advance, copies=True)
+        except psycopg.errors.UniqueViolation:
+            return self._attempt(changes, advance, copies=False)
+
+    def _attempt(self, changes: Sequence[Change], advance: Advance | None, *, copies: bool) -> Written:
+        with self._connected() as connection:
+            try:
+                return self._transact(connection, changes, advance, copies=copies)
+            except Forgotten as exc:
+                self._stands.mark(connection, exc.gaps)
+                raise
+
+    def _transact(
+        self, connection: psycopg.Connection[Any], changes: Sequence[Change], advance: Advance | None, *, copies: bool
+    ) -> Written:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.execute(self._sql["limits"])
+            claimed = self._write(cursor, changes, copies=copies) if changes else _Claimed(set(), set(), None)
+            is_last = advance is not None and len(claimed.won) == len(changes)
+            new = Counter(_place(change) for change in changes if change.item.id in claimed.new)
+            stands = self._stands.move(cursor, advance if is_last else None, new)
+        self._stands.seen(stands)
+        return Written(claimed.won, {}, is_last)
+
+    def _write(self, cursor: Cursor, changes: Sequence[Change], *, copies: bool) -> _Claimed:
+        claimed = self._claim(cursor, changes)
+        winners = [change for change in changes if change.item.id in claimed.won]
+        new = claimed.new if copies and not self._is_restricted else set()
+        self._copy(cursor, [c for c in winners if c.embedded and c.item.id in new], claimed.at)
+        self._execute(cursor, "store", [c for c in winners if c.embedded and c.item.id not in new])
+        self._execute(cursor, "keep", [c for c in winners if not c.embedded and not isinstance(c.item, Delete)])
+        self._execute(cursor, "delete", [c for c in winners if isinstance(c.item, Delete)])
+        return claimed
+
+    def _claim(self, cursor: Cursor, changes: Sequence[Change]) -> _Claimed:
+        found = cursor.execute(self._sql["claim"], rows.claims(changes), prepare=False).fetchall()
+        at = found[0][2] if found else None
+        return _Claimed({id for id, _, _ in found}, {id for id, is_new, _ in found if is_new}, at)
+
+    def _copy(self, cursor: Cursor, changes: Sequence[Change], at: datetime | None) -> None:
+        if not changes:
+            return
+        with cursor.copy(self._sql["copy_new"]) as copy:
+            copy.set_types(rows.TYPES)
             for change in changes:
-                copy.write_row(_row(change))
-        won = {id for (id,) in cursor.execute(self._sql["claim"], prepare=True)}
-        facts = {"won": list(won), "model_name": self._space.model_name, "model_revision": self._space.model_revision}
-        for name in sorted({_statement(change) for change in changes if change.item.id in won}):
-            cursor.execute(self._sql[name], facts, prepare=True)
-        return won
+                copy.write_row(rows.whole(change, self._space, at))
+        refusals.raise_unless_stored(cursor.rowcount, len(changes))
+
+    def _execute(self, cursor: Cursor, name: str, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        cursor.execute(self._sql[name], getattr(rows, name)(changes, self._space), prepare=False)
+        if (done := cursor.rowcount) == len(changes):
+            return
+        if name == "store":
+            refusals.raise_unless_stored(done, len(changes))
+        (there,) = cursor.execute(self._sql["count_rows"], rows.delete(changes, self._space)).fetchall()[0]
+        refusals.raise_unless_stored(done, done + there if name == "delete" else there)
+        if name == "keep":
+            raise StoreUnavailable("somebody removed a row while it was written")
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
-        """Yields a live connection; turns trouble of the database, but not of the data, into StoreUnavailable."""
+        """Yields a live connection; turns trouble of the database, but not of the rows, into StoreUnavailable."""
         try:
             if self._connection is None:
                 self._connection = self._open()
             yield self._connection
-        except _DATA_ERRORS:
+        except refusals.RowRefused:
             raise
         except psycopg.Error as exc:
+            if refusals.is_of_the_row(exc, self._connection, self._settings):
+                raise
             self.close()
             raise StoreUnavailable(trouble(exc)) from exc
 
     def _open(self) -> psycopg.Connection[Any]:
         connection = connect(self._settings)
-        connection.adapters.register_dumper(np.ndarray, _VectorDumper)
-        connection.execute(self._sql["by_primary_key"])
-        connection.execute(self._sql["create_incoming"])
+        rows.register(connection)
+        # COPY is not to be had where row level security is at work.
+        (self._is_restricted,) = connection.execute(self._sql["is_restricted"]).fetchall()[0]
         return connection
 
 
-def _statement(change: Change) -> str:
-    if isinstance(change.item, Delete):
-        return "delete"
-    return "store" if change.embedded else "keep"
-
-
-def _row(change: Change) -> tuple[object, ...]:
-    item = change.item
-    if isinstance(item, Delete):
-        return (item.id, *item.version, "deleted", *(None,) * 8)
-    head = (item.id, *item.version, "live", item.content_hash)
-    if change.embedded is None:
-        return (*head, None, None, item.source, item.timestamp, item.metadata, None, None)
-    vector, tokens, truncated = change.embedded
-    return (*head, item.text, vector, item.source, item.timestamp, item.metadata, tokens, truncated)
-
-
-class _VectorDumper(Dumper):
-    """A float32 array of shape (n,) as PostgreSQL's binary real[] (src/backend/utils/adt/arrayfuncs.c, array_send)."""
-
-    format = Format.BINARY
-    oid = psycopg.adapters.types["float4"].array_oid
-
-    def __init__(self, cls: type, context: AdaptContext | None = None) -> None:
-        super().__init__(cls, context)
-        self._words = _words_of_array(0)
-
-    def dump(self, obj: np.ndarray[Any, Any]) -> Buffer:
-        if len(self._words) != _ARRAY_HEADER + 2 * len(obj):
-            self._words = _words_of_array(len(obj))
-        self._words[_ARRAY_HEADER + 1 :: 2].view(">f4")[:] = obj
-        return self._words.tobytes()
-
-
-def _words_of_array(size: int) -> np.ndarray[Any, Any]:
-    """All of a binary real[] but its numbers, each of which has its length in bytes before it."""
-    words = np.full(_ARRAY_HEADER + 2 * size, 4, ">i4")
-    words[:_ARRAY_HEADER] = 1, 0, psycopg.adapters.types["float4"].oid, size, 1
-    return words
-
-
-def _refusal(exc: psycopg.Error) -> Rejected:
-    return Rejected("store", f"sqlstate_{exc.sqlstate}", f"PostgreSQL refuses the row ({type(exc).__name__})")
+def _place(change: Change) -> Place:
+    return change.item.version.topic, change.item.version.partition

@@ -1,0 +1,121 @@
+"""Where a job begins in each partition, and why: nothing is left out, whatever became of table, topic and group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from embedstream import kafka, store
+from embedstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    import psycopg
+
+    from embedstream.kafka import Identity, Position
+    from embedstream.settings import Settings
+    from embedstream.store import Progress
+
+    Table: TypeAlias = Literal["sound", "earlier", "lossy", "adopted"]
+    """Of an `earlier` version: it keeps no progress yet; `lossy`: rows are gone that it had; `adopted`: reads anew."""
+
+
+class Start(NamedTuple):
+    """The first offset that a job reads of a partition."""
+
+    partition: int
+    offset: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"partition {self.partition}: from offset {self.offset} ({self.why})"
+
+
+def choose(position: Position, progress: Progress | None, table: Table) -> Start:
+    """The smaller of where table and group stand; the first record where either is not known.
+
+    Dead letters are flushed at checkpoints, so the group's offset bounds them. To read a record again costs no
+    embedding call.
+    """
+    first, end, committed = position.first, position.end, position.committed
+    begin, why = first, ""
+    if table == "adopted":
+        why = "the topic is adopted"
+    elif table == "lossy":
+        why = "the table has lost rows"
+    elif table == "earlier" and committed is not None and committed <= end:
+        begin, why = committed, "where the group stands: the table is of a version that kept no progress"
+    elif progress is None:
+        why = "the table has nothing of it"
+    elif progress.next > end:
+        why = f"the table stands at {progress.next}, beyond its end {end}"
+    elif committed is None:
+        why = "the group has no offset of it"
+    elif committed > end:
+        why = f"the group stands at {committed}, beyond its end {end}"
+    elif committed < progress.next:
+        begin, why = committed, f"where the group stands, the table is at {progress.next}"
+    else:
+        begin, why = progress.next, "where the table stands"
+    if begin < first:
+        return Start(position.partition, first, f"the log begins here: {first - begin} offsets before it were not read")
+    return Start(position.partition, begin, why)
+
+
+def check_identity(settings: Settings, progress: Mapping[int, Progress], identity: Identity) -> None:
+    """Raises ConfigError where the table was made from another topic of this name, or from one of another cluster."""
+    for name, id, known in (
+        ("topic", identity.topic_id, {each.topic_id for each in progress.values()}),
+        ("cluster", identity.cluster_id, {each.cluster_id for each in progress.values()}),
+    ):
+        if id and (others := known - {None, id}):
+            raise ConfigError(
+                f"table {settings.pgvector_table} was made from topic {settings.kafka_input_topic} of {name} "
+                f"{', '.join(map(str, others))}, but the {name} is {id} now (recreated, mirrored or moved): "
+                "embedstream submit --replace --adopt-topic reads it from its start, and lets its records win over "
+                "stored versions of the same time; or set PGVECTOR_TABLE to another table"
+            )
+
+
+def begin(settings: Settings, *, adopts: bool = False) -> list[Start]:
+    """Choose where the next job begins, and write it into the table and the group; no job may run meanwhile.
+
+    Raises ConfigError where the group has members that subscribed: they commit in the job's place.
+    """
+    positions, identity = kafka.positions(settings), kafka.identity(settings)
+    with store.database(settings, long=True) as connection, connection.transaction():
+        store.without_limits(connection, local=True)
+        table, progress = _look(connection, settings, adopts=adopts)
+        if not adopts:
+            check_identity(settings, progress, identity)
+        starts = [choose(position, progress.get(position.partition), table) for position in positions]
+        store.begin(connection, settings, identity, starts, anew=table in ("adopted", "lossy"))
+    kafka.set_offsets(settings, {start.partition: start.offset for start in starts})
+    return starts
+
+
+def _look(
+    connection: psycopg.Connection[Any], settings: Settings, *, adopts: bool
+) -> tuple[Table, Mapping[int, Progress]]:
+    """What the table is, with its progress; what it lost is made ready to be written again."""
+    terms = store.read_terms(connection, settings)
+    progress = store.read_progress(connection, settings)
+    store.lock(connection, settings)
+    if adopts:
+        store.adopt(connection, settings)
+        return "adopted", {}
+    counts = store.read_counts(connection, settings)
+    if terms and not terms.keeps_progress:
+        return ("earlier" if counts.ids else "sound"), progress
+    if not counts.are_sound:
+        store.forget_missing(connection, settings)
+        return "lossy", progress
+    return "sound", progress
+
+
+def as_arguments(settings: Settings, chosen: Sequence[Start]) -> list[str]:
+    """What the job is told on its command line: see `embedstream.job`."""
+    topic_id = kafka.identity(settings).topic_id
+    offsets = ",".join(f"{start.partition}:{start.offset}" for start in chosen)
+    return [f"--starts={offsets}", *([f"--topic-id={topic_id}"] if topic_id else [])]

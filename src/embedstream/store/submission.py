@@ -1,0 +1,95 @@
+"""What a submission reads and writes of a table before its job begins, in one transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from embedstream.store.names import statements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    import psycopg
+
+    from embedstream.kafka import Identity
+    from embedstream.settings import Settings
+    from embedstream.starts import Start
+
+    Connection = psycopg.Connection[Any]
+
+
+class Counts(NamedTuple):
+    """Rows, ids of the ledger (`deleted` of them without a row), and the ids and late records that progress counted.
+
+    All of one snapshot; `known` is None where there is no progress.
+    """
+
+    rows: int
+    ids: int
+    deleted: int
+    known: int | None
+    late: int | None
+
+    @property
+    def are_sound(self) -> bool:
+        """Whether every id that ever came in is in the ledger, and has a row unless it is deleted."""
+        return self.rows == self.ids - self.deleted and self.known in (None, self.ids)
+
+
+def losses(counts: Counts) -> str:
+    """What is gone that had been there, in words; empty where nothing is."""
+    live, facts = counts.ids - counts.deleted, []
+    if counts.known is not None and counts.known != counts.ids:
+        facts.append(f"{counts.known:,} ids came in, but the ledger has {counts.ids:,}")
+    if counts.rows != live:
+        facts.append(f"the ledger has {live:,} ids that are not deleted, but the table {counts.rows:,} rows")
+    return " and ".join(facts)
+
+
+def read_counts(connection: Connection, settings: Settings) -> Counts:
+    return Counts(*connection.execute(_sql(settings)["counts"]).fetchall()[0])
+
+
+def lock(connection: Connection, settings: Settings) -> None:
+    """Keep writers out for the rest of the transaction."""
+    connection.execute(_sql(settings)["lock"])
+
+
+def begin(
+    connection: Connection, settings: Settings, identity: Identity, starts: Sequence[Start], *, anew: bool
+) -> None:
+    """Write down where the next job begins; `anew` means that what the table knew of it counts no more."""
+    facts = {
+        "topic": settings.kafka_input_topic,
+        "topic_id": identity.topic_id,
+        "cluster_id": identity.cluster_id,
+        "partition": [start.partition for start in starts],
+        "next": [start.offset for start in starts],
+        "anew": anew,
+    }
+    sql = _sql(settings)
+    connection.execute(sql["begin"], facts)
+    connection.execute(sql["begun"])
+    recount(connection, settings)
+
+
+def recount(connection: Connection, settings: Settings) -> None:
+    """Take the ledger's number of ids for the right one; writers are to be kept out meanwhile."""
+    connection.execute(_sql(settings)["recount"])
+
+
+def forget_missing(connection: Connection, settings: Settings) -> None:
+    """Have ids that lack their row be written again by the record that made it, if the topic still has it."""
+    connection.execute(_sql(settings)["forget_missing"])
+
+
+def adopt(connection: Connection, settings: Settings) -> None:
+    """Make every stored version older than any record of the topic of the same time."""
+    facts = {"topic": settings.kafka_input_topic, "version_by": settings.version_by}
+    for name in ("adopt", "drop_progress", "set_version_by"):
+        connection.execute(_sql(settings)[name], facts)
+
+
+def _sql(settings: Settings) -> dict[str, Any]:
+    return dict(statements(settings.pgvector_table, "progress.sql"))
