@@ -6,6 +6,7 @@ Imports of what a command needs stand inside it: `embedstream version` must not 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 import embedstream
 from embedstream.dead_letters.commands import app as dead_letters_app
-from embedstream.display import as_json, first_line, progress, table
+from embedstream.display import as_json, first_line, json_with_list, printable, progress, say, table
 from embedstream.errors import EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
@@ -32,17 +33,13 @@ app.add_typer(index_app, name="index")
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
 @app.command()
 def version(json: AsJson = False) -> None:
     """Print the version.
 
     Example: embedstream version
     """
-    print(as_json({"version": embedstream.__version__}) if json else embedstream.__version__)
+    say(as_json({"version": embedstream.__version__}) if json else embedstream.__version__)
 
 
 @app.command()
@@ -112,23 +109,38 @@ def send(
     file: Annotated[
         typer.FileBinaryRead | None, typer.Argument(help="JSON lines, a message each (left out: stdin).")
     ] = None,
+    *,
     key_field: Annotated[str, typer.Option(help="Field whose value becomes the record's key.")] = "id",
     delete: Annotated[list[str] | None, typer.Option(help="Send the delete of this id instead (repeatable).")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Send each line once it is read, for input without end, up to a bad one.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Send messages, or deletes, to the input topic.
 
+    Every line is checked as the job will, before the first one is sent: where one would be rejected, all such lines are
+    named, and nothing is sent. What is typed at a terminal is sent line by line, as with --stream.
+
     Example: echo '{"id": "msg-1", "text": "hello"}' | embedstream send
     """
-    from embedstream import kafka
-    from embedstream.send import deletes, records_of_lines
+    from embedstream.send import Checker, model_of_service, send_deletes, send_lines, stream_lines
 
     settings = load_settings()
-    records = deletes(delete) if delete else records_of_lines(file or sys.stdin.buffer, key_field)
+    topic = settings.kafka_input_topic
+    checker = Checker(settings, key_field, model_of_service(settings, partial(say, to_stderr=True)))
+    source = file or sys.stdin.buffer
     with progress("sending") as update:
-        sent = kafka.produce(settings, settings.kafka_input_topic, records, update)
-    facts = {"topic": settings.kafka_input_topic, "sent": sent}
-    print(as_json(facts) if json else f"{sent} sent to topic {settings.kafka_input_topic}")
+        if not delete and (stream or source.isatty()):
+            count = stream_lines(settings, source, checker, update)
+            say(as_json({"topic": topic, "sent": count}) if json else f"{count} sent to topic {topic}")
+            return
+        sent = send_deletes(settings, delete, checker) if delete else send_lines(settings, source, checker, update)
+    if not json:
+        say(f"{len(sent.entries)} sent to topic {topic}")
+        return
+    for line in json_with_list({"topic": topic, "sent": len(sent.entries)}, "records", sent.records(topic)):
+        say(line)
 
 
 @app.command()
@@ -136,7 +148,13 @@ def search(
     words: Annotated[str, typer.Argument(help="What to look for, in words.")],
     *,
     count: Annotated[int, typer.Option("-k", "--count", min=1, help="Rows to print.")] = 10,
-    where: Annotated[list[str] | None, typer.Option(help="Metadata filter: key=value or a JSON object.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metadata filter: key=value or a JSON object; all given must hold. year=2024 finds the number "
+            "and the string 2024 (so do true, false, null); year='\"2024\"', arrays and objects find that JSON alone."
+        ),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Look at every row, even where there is an index.")] = False,
     ef_search: Annotated[
         int | None, typer.Option(min=1, max=1000, help="More find what the index misses, and take longer.")
@@ -151,10 +169,10 @@ def search(
 
     hits = search(load_settings(), words, Wishes(count, parse_where(where or ()), exact, ef_search))
     if json:
-        print(as_json([hit._asdict() for hit in hits]))
+        say(as_json([hit._asdict() for hit in hits]))
     else:
         rows = [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]
-        print(table(["similarity", "id", "text"], rows))
+        say(table(["similarity", "id", "text"], rows))
 
 
 @app.command()
@@ -176,7 +194,7 @@ def status(
         keep_looking(observer, say, json=json)
         return
     found = observer.read()
-    print(as_json(found) if json else as_text(found))
+    say(as_json(found) if json else as_text(found))
     raise typer.Exit(check and found.health.state != "healthy")
 
 
@@ -191,7 +209,8 @@ def doctor(json: AsJson = False) -> None:
     from embedstream.doctor import examine
 
     findings = examine(load_settings())
-    print(as_json([finding._asdict() for finding in findings]) if json else "\n".join(map(str, findings)))
+    lines = (printable(str(finding)) for finding in findings)
+    say(as_json([finding._asdict() for finding in findings]) if json else "\n".join(lines))
     raise typer.Exit(any(finding.state == "FAIL" for finding in findings))
 
 
@@ -210,7 +229,7 @@ def audit(
     from embedstream.audit import Wishes, audit
 
     report = audit(load_settings(), Wishes(sample, limit, repair, dry_run))
-    print(as_json(report.as_facts()) if json else report)
+    say(as_json(report.as_facts()) if json else report)
     sys.exit(0 if report.equal else 1)
 
 
@@ -219,5 +238,5 @@ def main() -> None:
     try:
         app()
     except EmbedstreamError as exc:
-        print(f"embedstream: {exc}", file=sys.stderr)
+        say(f"embedstream: {exc}", to_stderr=True)
         sys.exit(2)

@@ -11,10 +11,10 @@ from psycopg.sql import SQL
 
 from embedstream import kafka, store
 from embedstream.corpus import docstrings
-from embedstream.display import console, first_line, progress, table
+from embedstream.display import console, first_line, progress, say, table
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
-from embedstream.search import Wishes, search
+from embedstream.search import Wishes, parse_where, search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def _load(connection: psycopg.Connection[Any], settings: Settings, messages: lis
     starts = {position.partition: position.end for position in kafka.positions(settings)}
     began = time.monotonic()
     sent = kafka.produce(settings, settings.kafka_input_topic, (_record(message) for message in messages))
-    print(f"\nSent {sent} docstrings of Python's standard library to topic {settings.kafka_input_topic}.")
+    say(f"\nSent {sent} docstrings of Python's standard library to topic {settings.kafka_input_topic}.")
     with progress("embedding", total=sent) as update:
         _wait(lambda: _arrived(connection, settings, starts), sent, patience, update)
     seconds = time.monotonic() - began
@@ -92,15 +92,13 @@ def _show_query(connection: psycopg.Connection[Any], settings: Settings) -> None
     rows = connection.execute(query)
     shown = [(id, model, " ".join(f"{number:+.4f}" for number in vector)) for id, model, vector in rows]
     _heading(query.as_string().replace('"', ""))
-    print(table(["id", "model_name", "embedding"], shown))
+    say(table(["id", "model_name", "embedding"], shown))
 
 
 def _show_search(settings: Settings) -> None:
     _heading(f'embedstream search "{WORDS}" -k 5 --where kind=function')
-    hits = search(settings, WORDS, Wishes(5, {"kind": "function"}))
-    print(
-        table(["similarity", "id", "text"], [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits])
-    )
+    hits = search(settings, WORDS, Wishes(5, parse_where(["kind=function"])))
+    say(table(["similarity", "id", "text"], [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]))
 
 
 def _show_update_and_delete(connection: psycopg.Connection[Any], settings: Settings, patience: float) -> None:
@@ -113,7 +111,7 @@ def _show_update_and_delete(connection: psycopg.Connection[Any], settings: Setti
         began = time.monotonic()
         _wait(partial(_has_text, connection, settings, id, text), 1, patience)
         shown = "no row" if text is None else repr(text)
-        print(f"{what:<7} {id}: {shown}, {(time.monotonic() - began) * 1000:.0f} ms after Kafka had it")
+        say(f"{what:<7} {id}: {shown}, {(time.monotonic() - began) * 1000:.0f} ms after Kafka had it")
 
 
 def _has_text(connection: psycopg.Connection[Any], settings: Settings, id: str, text: str | None) -> bool:
@@ -129,10 +127,10 @@ def _show_dead_letter(settings: Settings, patience: float) -> None:
         record = next((record for record in new_records(patience) if record.value() == value), None)
     if record is None:
         raise ConfigError(f"no dead letter came within {patience:.0f} s: see the job at FLINK_REST_URL")
-    print(f"sent        {value.decode()}")
+    say(f"sent        {value.decode()}")
     headers = kafka.headers_of(record)
     for name in ("dlq.stage", "dlq.error", "dlq.reason"):
-        print(f"{name:<11} {(headers[name] or b'').decode()}")
+        say(f"{name:<11} {(headers[name] or b'').decode()}")
 
 
 def _heading(text: str) -> None:
@@ -151,4 +149,4 @@ def show_next_steps(settings: Settings) -> None:
     ]
     width = max(len(step) for step, _ in steps)
     for step, what in steps:
-        print(f"  {step:<{width}}  {what}")
+        say(f"  {step:<{width}}  {what}")

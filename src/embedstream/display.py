@@ -1,8 +1,10 @@
-"""How facts are shown on a terminal."""
+"""How facts are shown on a terminal; the only module that prints."""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -17,10 +19,42 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
+# What a terminal obeys, or shows other than it stands there: C0, DEL and C1, marks and overrides of direction, other
+# separators of lines, what encloses annotations, tags, and halves of surrogate pairs, which cannot be printed at all.
+_TRICKS = "\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_TRICK = re.compile(f"[{_TRICKS}]")
+_TRICK_IN_LINES = re.compile(rf"(?!\n)[{_TRICKS}]")
+
+
+def say(text: object, *, to_stderr: bool = False) -> None:
+    """Print lines at once; nothing that a terminal would obey gets through, whoever wrote the text."""
+    print(harmless(str(text)), file=sys.stderr if to_stderr else None, flush=True)
+
+
+def harmless(lines: str) -> str:
+    """The lines with what would play tricks on a terminal replaced by U+FFFD."""
+    return _TRICK_IN_LINES.sub(_REPLACEMENT, lines)
+
 
 def as_json(facts: Any, indent: int | None = 2) -> str:  # noqa: ANN401 - whatever a command prints
+    """JSON with other scripts as they are, and what would play tricks on a terminal as escapes."""
     plain = asdict(facts) if is_dataclass(facts) and not isinstance(facts, type) else facts
-    return json.dumps(plain, indent=indent, default=_plain, ensure_ascii=False)
+    text = json.dumps(plain, indent=indent, default=_plain, ensure_ascii=False)
+    return _TRICK_IN_LINES.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def json_with_list(facts: dict[str, Any], name: str, items: Iterable[Any]) -> Iterator[str]:
+    """The lines of one JSON object: facts, at least one, and under `name` a list that need not fit into memory."""
+    yield f"{as_json(facts).removesuffix('}').rstrip()},"
+    line = f'  "{name}": ['
+    comma = ""
+    for item in items:
+        yield line + comma
+        line, comma = f"    {as_json(item, indent=None)}", ","
+    yield line
+    yield "  ]"
+    yield "}"
 
 
 def _plain(value: object) -> str:
@@ -29,7 +63,7 @@ def _plain(value: object) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Aligned columns, one line a row; on a terminal what is too long for its width ends in an ellipsis."""
-    cells = [list(map(str, row)) for row in (columns, *rows)]
+    cells = [[printable(str(cell)) for cell in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
     return "\n".join(_fitted(line) for line in lines)
@@ -41,12 +75,12 @@ def _fitted(line: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with what would play tricks on a terminal replaced by U+FFFD."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    """As `harmless`, and one line."""
+    return _TRICK.sub(_REPLACEMENT, text)
 
 
 def first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return printable(next((line.strip() for line in text.splitlines() if line.strip()), ""))
 
 
 @contextmanager

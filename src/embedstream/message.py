@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, Type
 
 import msgspec
 
+from embedstream import forms
+from embedstream.blank import is_blank
 from embedstream.errors import Rejected
+from embedstream.timestamps import from_epoch, parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +25,6 @@ MAX_ID_BYTES = 512
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = str.maketrans({0: _REPLACEMENT} | dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT))
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_MILLISECONDS_FROM = 1e11
-_BEYOND_ANY_CALENDAR = 1e18
 
 
 class Record(NamedTuple):
@@ -78,17 +79,18 @@ VersionBy: TypeAlias = Literal["time", "record"]
 
 
 class Rules(NamedTuple):
-    """What a topic's messages are held against: the name of the table's model, the longest text in bytes, the order.
+    """What a topic's messages are held against: the name of the table's model (None: not known, any will do), the
+    longest text in bytes, the order.
 
     By `record`, versions go by topic, partition and offset alone: the event time is that of the epoch for all.
     """
 
-    model_name: str
+    model_name: str | None
     max_text_bytes: int
     version_by: VersionBy = "time"
 
     @classmethod
-    def of(cls, settings: Settings, model_name: str) -> Self:
+    def of(cls, settings: Settings, model_name: str | None) -> Self:
         return cls(model_name, settings.max_text_bytes, settings.version_by)
 
 
@@ -102,9 +104,9 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
         return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH, rules))
     body, encode = _parse(record.value)
     sanitized = _sanitize(body, record.value)
-    text = _text(body.get("text"), rules.max_text_bytes)
+    text = _text(body, rules.max_text_bytes)
     _check_model(body.get("model"), rules.model_name)
-    said = _timestamp(body.get("timestamp"))
+    said = parse_timestamp(body.get("timestamp"))
     timestamp = said or recorded or _EPOCH
     return Message(
         id=_id(body, record),
@@ -135,24 +137,36 @@ def _parse(value: bytes) -> tuple[dict[str, Any], _Encode]:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         body, encode = _parse_again(value), _encode_checked
     if not isinstance(body, dict):
-        _reject("not_an_object", "the value is JSON, but not an object")
+        _reject("not_an_object", f"the value is JSON, but {forms.of_other_json(body)}")
     return body, encode
 
 
 def _parse_again(value: bytes) -> object:
-    """What msgspec refuses and json takes are halves of surrogate pairs, and numbers beyond any float (as infinite)."""
+    """What msgspec refuses and json takes: a byte order mark, halves of surrogate pairs, and numbers beyond any float
+    (as infinite).
+    """
     try:
-        return _DECODER.decode(value.decode())
+        return _DECODER.decode(value.decode().removeprefix("\ufeff"))
     except UnicodeDecodeError as exc:
-        raise Rejected("decode", "not_utf8", f"the value is not UTF-8 (byte {exc.start})") from None
+        _reject_bytes(value, "not_utf8", f"the value is not UTF-8 (byte {exc.start})")
     except json.JSONDecodeError as exc:
-        raise Rejected("decode", "not_json", f"the value is not JSON ({exc.msg} at character {exc.pos})") from None
+        _reject_bytes(value, "not_json", f"the value is not JSON ({exc.msg} at character {exc.pos})")
     except (RecursionError, ValueError):
         raise Rejected("decode", "not_json", "the value is JSON of unreasonable depth or with a huge number") from None
 
 
+def _reject_bytes(value: bytes, code: str, reason: str) -> NoReturn:
+    if not value or value.isspace():
+        size = "white space" if value else "zero bytes"
+        raise Rejected("decode", "not_json", f"the value is empty ({size}): {forms.DELETE}") from None
+    if encoding := forms.other_unicode(value):
+        raise Rejected("decode", "not_utf8", f"the value is {encoding}, not UTF-8") from None
+    form = forms.of_bytes(value)
+    raise Rejected("decode", code, f"{reason}: it looks like {form}" if form else reason) from None
+
+
 def _reject_constant(name: str) -> NoReturn:
-    _reject("not_json", f"the value is not JSON ({name} is no JSON number)")
+    _reject("not_json", f"the value is not JSON ({name} is no JSON number: write null, or leave the field out)")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
@@ -174,37 +188,46 @@ def _sanitize(body: dict[str, Any], value: bytes) -> bool:
         return False
     fields = {name: body[name] for name in ("text", "source", "metadata") if name in body}
     try:
-        clean = _cleaned(fields)
+        clean = storable(fields)
     except RecursionError:
         _reject("bad_metadata", "the metadata nests too deep")
     body.update(clean)
     return bool(clean != fields)
 
 
-def _cleaned(node: Any) -> Any:  # noqa: ANN401 - any JSON
+def storable(node: Any) -> Any:  # noqa: ANN401 - any JSON
+    """The JSON with U+FFFD where PostgreSQL cannot store a character."""
     if isinstance(node, str):
         return node.translate(_UNSTORABLE)
     if isinstance(node, dict):
-        return {_cleaned(key): _cleaned(value) for key, value in node.items()}
+        return {storable(key): storable(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_cleaned(item) for item in node]
+        return [storable(item) for item in node]
     return node
 
 
-def _text(text: object, max_bytes: int) -> str:
+def _text(body: dict[str, Any], max_bytes: int) -> str:
+    text = body.get("text")
     if text is None:
-        _reject("text_missing", "the message has no text")
+        _reject_without_text(body)
     if not isinstance(text, str):
         _reject("text_not_a_string", "the text is not a string")
-    if not text or text.isspace():
-        _reject("text_blank", "the text has nothing but white space")
+    if not "!" <= text < "\x7f" and is_blank(text):  # most texts begin with something visible of ASCII
+        what = "visible" if text and not text.isspace() else "but white space"
+        _reject("text_blank", f"the text has nothing {what}")
     size = len(text.encode())
     if size > max_bytes:
         _reject("text_too_large", f"the text has {size} bytes, more than {max_bytes}")
     return text
 
 
-def _storable(text: str) -> bool:
+def _reject_without_text(body: dict[str, Any]) -> NoReturn:
+    if wrapping := forms.envelope(body):
+        _reject("envelope", f"the value looks like {wrapping}")
+    _reject("text_missing", "the message has no text")
+
+
+def _is_storable(text: str) -> bool:
     if "\0" in text:
         return False
     try:
@@ -217,7 +240,7 @@ def _storable(text: str) -> bool:
 def _id(body: dict[str, Any], record: Record) -> str:
     given = body.get("id")
     if given is None:
-        if record.key is not None:
+        if record.key:
             return _id_of_key(record.key)
         return _checked_id(id_of_coordinates(record.topic, record.partition, record.offset))
     if isinstance(given, bool) or not isinstance(given, str | int | float):
@@ -236,8 +259,9 @@ def _number_as_written(value: bytes) -> str:
 
 
 def _id_of_delete(record: Record) -> str:
-    if record.key is None:
-        _reject("delete_without_key", "the value is null, which deletes the id in the key, but the key is null too")
+    if not record.key:
+        what = "null too" if record.key is None else "empty (zero bytes)"
+        _reject("delete_without_key", f"the value is null, which deletes the id in the key, but the key is {what}")
     return _id_of_key(record.key)
 
 
@@ -256,18 +280,20 @@ def id_of_coordinates(topic: str, partition: int, offset: int) -> str:
 def _checked_id(text: str) -> str:
     if not text:
         _reject("bad_id", "the id is empty")
-    if not _storable(text):
+    if not _is_storable(text):
         _reject("bad_id", "the id has a character that PostgreSQL cannot store")
     if len(text.encode()) > MAX_ID_BYTES:
         _reject("bad_id", f"the id has more than {MAX_ID_BYTES} bytes")
     return text
 
 
-def _check_model(given: object, model_name: str) -> None:
-    if given is None or given == model_name or given == model_name.rpartition("/")[2]:
+def _check_model(given: object, model_name: str | None) -> None:
+    if given is None:
         return
     if not isinstance(given, str):
         _reject("bad_model", "the model is not a string")
+    if model_name is None or given == model_name or given == model_name.rpartition("/")[2]:
+        return
     _reject("other_model", f"the message asks for another model than the table's, {model_name}")
 
 
@@ -277,43 +303,7 @@ def _version(record: Record, event_time: datetime, rules: Rules) -> Version:
 
 
 def _recorded_at(record: Record) -> datetime | None:
-    return _from_epoch(record.timestamp / 1000) if record.timestamp >= 0 else None
-
-
-def _timestamp(given: object) -> datetime | None:
-    if given is None:
-        return None
-    if isinstance(given, str):
-        return _from_iso(given)
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        _reject("bad_timestamp", "the timestamp is neither a string nor a number")
-    return _from_number(given)
-
-
-def _from_iso(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            _reject("bad_timestamp", "the timestamp has no time zone")
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Rejected("decode", "bad_timestamp", "the timestamp is not ISO 8601 with a time zone") from None
-
-
-def _from_number(number: float) -> datetime:
-    moment = None
-    if abs(number) < _BEYOND_ANY_CALENDAR:
-        moment = _from_epoch(number / 1000 if abs(number) > _MILLISECONDS_FROM else number)
-    if moment is None:
-        _reject("bad_timestamp", "the timestamp is outside of the years 1 to 9999")
-    return moment
-
-
-def _from_epoch(seconds: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+    return from_epoch(record.timestamp / 1000) if record.timestamp >= 0 else None
 
 
 def _source(given: object) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+import math
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -14,3 +16,16 @@ def command_group(purpose: str, **options: Any) -> typer.Typer:
     return typer.Typer(
         help=purpose, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, **options
     )
+
+
+def json_or_text(text: str) -> Any:  # noqa: ANN401 - any JSON
+    """What the text is as JSON; itself where it is none, as NaN, or where it is a number beyond any float."""
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, float) and math.isinf(value) else value
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)

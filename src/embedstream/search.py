@@ -6,17 +6,25 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psycopg.sql import SQL, Placeholder
+
 from embedstream import embedding, store
 from embedstream.errors import ConfigError, Rejected
+from embedstream.message import storable
+from embedstream.options import json_or_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
+    from typing import TypeAlias
 
     import numpy as np
     import psycopg
+    from psycopg.sql import Composable
 
     from embedstream.settings import Settings
+
+    Condition: TypeAlias = tuple[dict[str, Any], ...]
 
 
 class Hit(NamedTuple):
@@ -32,12 +40,15 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Wishes:
-    """How to look: `where` is contained in the rows' metadata (jsonb's @>), `exact` does without the index, and
-    `ef_search` (1 to 1000) is how many candidates pgvector keeps while it walks the index (not set: the server's).
+    """How to look.
+
+    Of each condition in `where` one alternative is contained in the rows' metadata (jsonb's @>), `exact` does without
+    the index, and `ef_search` (1 to 1000) is how many candidates pgvector keeps while it walks the index (not set: the
+    server's).
     """
 
     count: int = 10
-    where: dict[str, Any] | None = None
+    where: Sequence[Condition] = ()
     exact: bool = False
     ef_search: int | None = None
 
@@ -63,9 +74,10 @@ def nearest(
     Where the index has fewer rows than were asked for, since few pass the filter, all rows are looked at.
     """
     _, type_ = store.vector_type(len(vector))
-    statements = store.statements(settings.pgvector_table, "search.sql", vector=type_)
+    filtered, conditions = _filter(wishes.where)
+    statements = store.statements(settings.pgvector_table, "search.sql", vector=type_, where=filtered)
     statement = statements["nearest_where" if wishes.where else "nearest"]
-    facts = {**vars(wishes), "vector": vector.tolist(), "where": json.dumps(wishes.where)}
+    facts = {"count": wishes.count, "ef_search": wishes.ef_search, "vector": vector.tolist(), **conditions}
     with connection.transaction():
         store.see_pgvector(connection)
         if not wishes.exact:
@@ -77,26 +89,39 @@ def nearest(
     return sorted(hits, key=lambda hit: -hit.similarity)
 
 
-def parse_where(conditions: Iterable[str]) -> dict[str, Any]:
-    """A metadata filter from JSON objects and `key=value` pairs, where a value that is no JSON is a string.
+def _filter(where: Sequence[Condition]) -> tuple[Composable, dict[str, str]]:
+    """The SQL of the conditions, and their parameters."""
+    facts: dict[str, str] = {}
+    parts: list[Composable] = []
+    for condition in where:
+        contained: list[Composable] = []
+        for alternative in condition:
+            name = f"where_{len(facts)}"
+            facts[name] = json.dumps(alternative)
+            contained.append(SQL("metadata @> {}::jsonb").format(Placeholder(name)))
+        parts.append(SQL("({})").format(SQL(" OR ").join(contained)))
+    return SQL(" AND ").join(parts), facts
 
-    Raises ConfigError for anything else.
+
+def parse_where(conditions: Iterable[str]) -> list[Condition]:
+    """Metadata filters from JSON objects and `key=value` pairs.
+
+    A value that is a number, true, false or null as JSON finds that, and the string of these characters; one that is
+    any other JSON finds only that, and one that is no JSON is a string. Raises ConfigError for anything else.
     """
-    where: dict[str, Any] = {}
-    for condition in conditions:
-        key, equals, value = condition.partition("=")
-        parsed = _json(condition)
-        if isinstance(parsed, dict):
-            where |= parsed
-        elif equals and key:
-            where[key] = _json(value)
-        else:
-            raise ConfigError(f"--where {condition!r}: write key=value, or a JSON object")
-    return where
-
-
-def _json(text: str) -> Any:  # noqa: ANN401 - any JSON
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        return [_condition(condition) for condition in conditions]
+    except RecursionError:
+        raise ConfigError("--where: what is looked for nests too deep") from None
+
+
+def _condition(text: str) -> Condition:
+    whole = json_or_text(text)
+    if isinstance(whole, dict):
+        return (storable(whole),)
+    key, equals, value = text.partition("=")
+    if not equals or not key or text.lstrip().startswith("{"):
+        raise ConfigError(f"--where {text!r}: write key=value, or a JSON object")
+    parsed = json_or_text(value)
+    values = (parsed,) if isinstance(parsed, str | dict | list) else (parsed, value)
+    return tuple(storable({key: each}) for each in values)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -26,6 +27,13 @@ logger = logging.getLogger(__name__)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
+_ON, _OFF = ("on", "auto"), ("off",)
+_SYNONYMS = {
+    "warn": ("warning",), "fatal": ("error",), "critical": ("error",), "trace": ("debug",),
+    "on": _ON, "true": _ON, "yes": _ON, "1": _ON, "false": _OFF, "no": _OFF, "0": _OFF,
+}  # fmt: skip
+
 
 class _FileSource(PydanticBaseSettingsSource):
     """Reads the value of a field from the file that `<NAME>_FILE` names."""
@@ -35,7 +43,9 @@ class _FileSource(PydanticBaseSettingsSource):
         return (Path(path).read_text(encoding="utf-8").strip() if path else None, field_name, False)
 
     def __call__(self) -> dict[str, Any]:
-        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        """Reads no file of a field that has its value already: it need not be readable here."""
+        fields = {n: field for n, field in self.settings_cls.model_fields.items() if n not in self.current_state}
+        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -148,8 +158,14 @@ class Settings(BaseSettings):
     embedding_queue_texts: int = Field(
         8192, ge=1, description="texts that may wait in the service before it answers 429"
     )
-    embedding_max_requests: int = Field(
-        64, ge=1, le=512, description="requests that may wait for vectors in the service before it answers 429"
+    embedding_max_requests: int | None = Field(
+        None,
+        ge=1,
+        description="requests that may wait for vectors in the service before it answers 429 "
+        "(not set: as many as EMBEDDING_QUEUE_TEXTS)",
+    )
+    embedding_accept_token_ids: bool = Field(
+        False, description="whether the service takes token ids at /v1/embeddings, which may be another tokenizer's"
     )
     embedding_max_texts: int = Field(2048, ge=1, description="most texts that the service takes in one request")
     embedding_max_request_bytes: int = Field(
@@ -167,6 +183,13 @@ class Settings(BaseSettings):
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severe level logged")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_meant(cls, values: dict[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in values.items() if not _is_service_link(name, value)}
+        fields = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: _chosen(value, _choices(fields.get(name))) for name, value in given.items()}
 
     @field_validator("embedding_service_url", "flink_rest_url")
     @classmethod
@@ -208,6 +231,42 @@ class Settings(BaseSettings):
         return {name.upper(): _plain(value) for name, value in self if value is not None}
 
 
+def _is_service_link(name: str, value: object) -> bool:
+    """Whether Kubernetes set the variable, or Docker's links did: both tell every container where a service `pgvector`
+    is in PGVECTOR_PORT.
+    """
+    found = name.endswith(("_port", "_host")) and isinstance(value, str) and bool(_SERVICE_LINK.fullmatch(value))
+    if found:
+        _warn_of_service_link(name.upper(), str(value))
+    return found
+
+
+@cache
+def _warn_of_service_link(name: str, value: str) -> None:
+    logger.warning(
+        "%s=%s is passed over: it is a service link of Kubernetes or Docker, not a setting of embedstream "
+        "(enableServiceLinks: false turns them off)",
+        name,
+        value,
+    )
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401 - any type
+    """The words of a Literal, or of those in a union."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(choice for part in get_args(annotation) for choice in _choices(part))
+
+
+def _chosen(value: object, choices: tuple[str, ...]) -> object:
+    """The choice that a word means, whatever its case; YAML and env files make true of on, and add quotes."""
+    if not isinstance(value, str):
+        return value
+    word = value.strip().strip("\"'").lower()
+    meant = {choice.lower(): choice for choice in choices}
+    return next((meant[each] for each in (word, *_SYNONYMS.get(word, ())) if each in meant), value)
+
+
 def _plain(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
@@ -244,11 +303,21 @@ def worker_settings(submitted: Settings) -> Settings:
     """The settings of a Flink worker: the submitter's, but what the worker's own environment says of the service
     and of the database wins.
 
-    A difference is logged with both values, unless it is a secret.
+    A difference is logged with both values, unless it is a secret. What else cannot be used there is passed over with
+    a warning. Raises ConfigError for what would win.
     """
-    own = load_settings()
+    own = _own_settings(submitted)
     names = [name for name in sorted(own.model_fields_set) if name.upper().startswith(OF_WORKERS)]
     differing = {name: getattr(own, name) for name in names if getattr(own, name) != getattr(submitted, name)}
     for name, value in differing.items():
         logger.warning("%s is %s here, but was submitted as %s", name.upper(), value, getattr(submitted, name))
     return submitted.model_copy(update=differing)
+
+
+def _own_settings(submitted: Settings) -> Settings:
+    try:
+        return load_settings()
+    except ConfigError as exc:
+        own = load_settings(**{name: value for name, value in submitted if not name.upper().startswith(OF_WORKERS)})
+        logger.warning("passed over, since a worker has no use for it: %s", exc)
+        return own

@@ -123,7 +123,8 @@ def test_a_submitter_that_was_killed_starts_no_second_job(compose):
 
 def test_stop_takes_a_savepoint_and_nothing_is_read_again(compose, eventually):
     """A malformed message that is read twice would be a dead letter twice."""
-    compose.embedstream("send", stdin='{"id": "bad", "text": 1}\n' * 5)
+    producer = ("kafka-console-producer", "--bootstrap-server", "kafka:29092", "--topic", "text-messages")
+    compose("exec", "-T", "kafka", *producer, stdin='{"id": "bad", "text": 1}\n' * 5)
     eventually(lambda: compose.status()["lag"] == 0)
     before = compose.status()
     compose("stop")

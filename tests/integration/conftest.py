@@ -31,7 +31,7 @@ def kafka(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def service_url(tmp_path_factory):
-    with running_service(tmp_path_factory.mktemp("service")) as service:
+    with running_service(tmp_path_factory.mktemp("service"), EMBEDDING_PRECISION="f32") as service:
         yield service.url
 
 

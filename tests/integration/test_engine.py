@@ -18,6 +18,7 @@ from embedstream.service import precision
 from embedstream.service.batching import Batcher
 from embedstream.service.engine import OpenVinoEngine
 from embedstream.service.model import find_model
+from embedstream.service.nodes import FAR
 from support.service import MINILM
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_vectors.json"
@@ -267,6 +268,29 @@ def test_bf16_shares_the_space_of_f32(tiny, monkeypatch, wanted):
     facts = OpenVinoEngine(model, 1, wanted).facts
     assert facts.precision in ({"auto": ("f32", "bf16"), "bf16": ("bf16",)}[wanted])
     assert facts.model_revision == OpenVinoEngine(model, 1).facts.model_revision
+
+
+def test_padding_is_masked_with_a_number_that_bf16_bears():
+    """From 1e3 on no score beside it counts in float32; 1e9 cost bfloat16 more than a table may mix."""
+    assert 1e3 <= FAR <= 1e8
+
+
+@pytest.mark.skipif(not precision._computes_bf16(), reason="the CPU has no instructions for bfloat16")
+def test_where_the_cpu_has_bf16_it_is_chosen(monkeypatch, reference):
+    # Beside other tests no timing can be relied on.
+    monkeypatch.setattr(precision, "_FASTER", 0.0)
+    texts, expected = reference
+    engine = OpenVinoEngine(find_model(MINILM), workers=2, precision="auto")
+    assert engine.facts.precision == "bf16"
+    assert engine.facts.fidelity >= 0.9999
+    batcher = Batcher(engine, queue_texts=10_000)
+    try:
+        together = batcher.embed(texts).vectors
+        alone = np.concatenate([batcher.embed([text]).vectors for text in texts])
+    finally:
+        batcher.drain(5)
+    assert cosines(together, expected).min() >= 0.9999
+    assert cosines(together, alone).min() >= 0.99999
 
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "empty"])

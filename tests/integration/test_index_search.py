@@ -1,10 +1,15 @@
+import json
+
 import numpy as np
 import pytest
 
 from embedstream import store
 from embedstream.index.build import build
-from embedstream.search import Wishes, nearest
+from embedstream.search import Wishes, nearest, parse_where
+from embedstream.settings import load_settings
 from support.index import NAME, RANDOM, fill, space
+
+RARE = [({"rare": True},)]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,60 @@ def test_more_rows_than_the_index_gives_at_once_and_rows_that_few_pass(filled):
     vector = RANDOM.standard_normal(8).astype(np.float32)
     with store.connect(filled) as connection:
         connection.execute("SET enable_seqscan = off")
-        for wishes in (Wishes(150), Wishes(4, {"rare": True}), Wishes(10, {"rare": True}), Wishes(3, ef_search=1)):
+        for wishes in (Wishes(150), Wishes(4, RARE), Wishes(10, RARE), Wishes(3, ef_search=1)):
             hits = nearest(connection, filled, vector, wishes)
             assert len(hits) == (4 if wishes.where else wishes.count)
         assert connection.execute("SHOW hnsw.ef_search").fetchone() == ("40",)
+
+
+METADATA = {
+    "number": {"year": 2024}, "string": {"year": "2024"}, "float": {"year": 2024.0}, "other": {"year": 2025},
+    "true": {"x": True}, "word": {"x": "true"}, "null": {"x": None}, "nan": {"x": "NaN"}, "zero": {"x": "\ufffd"},
+    "big": {"x": 12345678901234567890123}, "nested": {"a": {"b": 1, "c": [1, 2]}, "tags": ["p", "q"]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def with_metadata(postgres):
+    with postgres.fresh_database() as name:
+        settings = load_settings(pgvector_host=postgres.host, pgvector_port=postgres.port, pgvector_db=name)
+        store.prepare(settings, space(8))
+        fill(settings, len(METADATA))
+        with store.connect(settings) as connection:
+            ids = [row[0] for row in connection.execute("SELECT id FROM text_message_embeddings ORDER BY id")]
+            rename = "UPDATE text_message_embeddings SET id = %s, metadata = %s::jsonb WHERE id = %s"
+            for id, (new, metadata) in zip(ids, METADATA.items(), strict=True):
+                connection.execute(rename, [new, json.dumps(metadata), id])
+            yield connection, settings
+
+
+@pytest.mark.parametrize(
+    ("conditions", "found"),
+    [
+        (["year=2024"], {"number", "string", "float"}),
+        (["year=2024.0"], {"number", "float"}),
+        (["year=2.024e3"], {"number", "float"}),
+        (['year="2024"'], {"string"}),
+        (['{"year": 2024}'], {"number", "float"}),
+        (["year=2024", "year=2025"], set()),
+        (["x=true"], {"true", "word"}),
+        (["x=null"], {"null"}),
+        (["x=NaN"], {"nan"}),
+        (["x=Infinity"], set()),
+        (["x=1e999999"], set()),
+        (["x=12345678901234567890123"], {"big"}),
+        (['x="\\u0000"'], {"zero"}),
+        (["x=\udcff"], {"zero"}),
+        (['a={"b": 1}'], {"nested"}),
+        (['a={"c": [2]}', 'tags=["q"]'], {"nested"}),
+        (['a={"b": "1"}'], set()),
+        (["100%=s", "%s=%(count)s"], set()),
+        (["a=" + "[" * 200 + "]" * 200], set()),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_rows_are_filtered_by_what_a_condition_can_mean(with_metadata, conditions, found):
+    connection, settings = with_metadata
+    vector = np.ones(8, dtype=np.float32)
+    hits = nearest(connection, settings, vector, Wishes(20, parse_where(conditions)))
+    assert {hit.id for hit in hits} == found

@@ -1,6 +1,9 @@
 import base64
 import errno
+import http.client
+import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,6 +18,7 @@ import psutil
 import pytest
 
 from embedstream.local.ports import LOOPBACK, free_port
+from support.dribble import dribbling
 from support.service import MINILM, running_service, started_service
 
 
@@ -244,17 +248,77 @@ def test_what_cannot_be_served_is_said_in_one_line(environment, said):
     assert said in line
 
 
-def test_a_hundred_connections_are_served_or_asked_for_patience(tmp_path):
+def at_once(service, number, path, body):
+    """The answers to requests that are sent at the same time, each on a connection of its own, and when they came."""
+    start = threading.Barrier(number)
+
+    def ask(_):
+        connection = http.client.HTTPConnection(LOOPBACK, service.port, timeout=60)
+        start.wait(60)
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, json.loads(answer.read()), connection.close()
+
+    with ThreadPoolExecutor(number) as threads:
+        return list(threads.map(ask, range(number)))
+
+
+@pytest.mark.parametrize(
+    ("number", "path", "body"),
+    [
+        (300, "/v1/embeddings", {"model": "fake:4", "input": "a short text"}),
+        (1000, "/generate", {"text": "a short text"}),
+        (100, "/generate", {"texts": ["a short text"] * 80}),
+    ],
+)
+def test_all_are_served_whose_texts_may_wait(tmp_path, number, path, body):
     with running_service(tmp_path, "fake:4") as service:
-        start = threading.Barrier(100)
+        for _ in range(2):
+            answers = at_once(service, number, path, body)
+            assert {status for status, *_ in answers} == {200}
+        threads = service.family()[1].num_threads()
+        metrics = httpx.get(f"{service.url}/metrics", trust_env=False).text
+    assert threads < 120
+    assert f'embedding_requests_total{{path="{path}",status="200"}} {2 * number}.0' in metrics
+    assert 'status="202"' not in metrics
 
-        def ask(number):
-            start.wait(20)
-            return httpx.post(
-                f"{service.url}/generate", json={"texts": [f"text {number}"] * 20}, timeout=30, trust_env=False
-            )
 
-        with ThreadPoolExecutor(100) as threads:
-            answers = list(threads.map(ask, range(100)))
-    assert {answer.status_code for answer in answers} <= {200, 429}
-    assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 429)
+def test_so_many_requests_may_wait_where_a_number_is_set(tmp_path):
+    limits = {"EMBEDDING_MAX_REQUESTS": "2", "EMBEDDING_THREADS": "1", "EMBEDDING_PRECISION": "f32"}
+    with running_service(tmp_path, **limits) as service:
+        answers = at_once(service, 20, "/generate", {"texts": ["word " * 250] * 10})
+        assert httpx.get(f"{service.url}/info", trust_env=False).json()["limits"]["requests"] == 2
+    refused = [(headers, body) for status, headers, body, _ in answers if status == 429]
+    assert len(refused) + sum(status == 200 for status, *_ in answers) == 20
+    assert len(refused) >= 10
+    assert all(int(headers["Retry-After"]) >= 1 and body["error"]["code"] == "queue_full" for headers, body in refused)
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 4096, reason="the process may not open so many files"
+)
+def test_connections_that_are_idle_keep_nobody_out(tmp_path):
+    with running_service(tmp_path, "fake:4") as service:
+        idle = dribbling(service.port, 1500, b"")
+        assert httpx.get(f"{service.url}/health", timeout=30, trust_env=False).is_success
+        for connection in idle:
+            connection.close()
+
+
+def test_clients_that_do_not_read_their_answers_keep_nobody_waiting(tmp_path):
+    body = json.dumps({"texts": ["word"] * 200}).encode()
+    head = (
+        f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with running_service(tmp_path, "fake:384") as service:
+        readers = dribbling(service.port, 100, head.encode() + body)
+        slowest = 0.0
+        with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
+            for _ in range(50):
+                began = time.monotonic()
+                assert client.post("/generate", json={"text": "hello"}).is_success
+                slowest = max(slowest, time.monotonic() - began)
+            assert service.terminate() == 0
+        for reader in readers:
+            reader.close()
+    assert slowest < 10

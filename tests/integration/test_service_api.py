@@ -1,6 +1,7 @@
 """The service's API as its clients meet it: slow ones, strangers, OpenAI's own, and too many."""
 
 import base64
+import gzip
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,8 +10,9 @@ import numpy as np
 import openai
 import pytest
 
-from embedstream.embedding import embed_query, read_space
-from embedstream.errors import EmbeddingUnavailable
+from embedstream.embedding import EmbeddingClient, embed_query, read_space
+from embedstream.errors import EmbeddingUnavailable, Rejected
+from embedstream.retry import Patience
 from embedstream.settings import load_settings
 from support.dribble import HEAD, dribble, dribbling
 from support.service import MINILM, running_service
@@ -20,7 +22,9 @@ KEY = "s3cret-key"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    with running_service(tmp_path_factory.mktemp("guarded"), EMBEDDING_API_KEY=KEY, LOG_LEVEL="DEBUG") as service:
+    own = {"EMBEDDING_API_KEY": KEY, "LOG_LEVEL": "DEBUG", "EMBEDDING_PRECISION": "f32"}
+    own["EMBEDDING_ACCEPT_TOKEN_IDS"] = "true"
+    with running_service(tmp_path_factory.mktemp("guarded"), **own) as service:
         yield service
 
 
@@ -58,6 +62,52 @@ def test_ids_stand_for_the_text_that_they_were_made_from(client):
         assert answer.usage.prompt_tokens == 7 * len(answer.data)
         for item in answer.data:
             assert np.abs(np.float32(item.embedding) - np.float32(text.embedding)).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", [MINILM, "all-MiniLM-L6-v2"])
+def test_openai_s_client_finds_the_model(client, name):
+    assert [model.id for model in client.models.list()] == [MINILM]
+    found = client.models.retrieve(name)
+    assert (found.id, found.owned_by) == (MINILM, "sentence-transformers")
+
+
+def test_ids_of_another_tokenizer_give_no_vector(tmp_path):
+    with running_service(tmp_path, "fake:4") as service:
+        transport = openai.DefaultHttpxClient(trust_env=False)
+        client = openai.OpenAI(api_key="none", base_url=f"{service.url}/v1", http_client=transport)
+        # "hello world" and "tiktoken is great!" as cl100k_base has them, which LangChain sends.
+        for ids in ([15339, 1917], [[83, 1609, 5963, 374, 2294, 0]]):
+            with pytest.raises(openai.UnprocessableEntityError, match="check_embedding_ctx_length=False") as caught:
+                client.embeddings.create(model="fake:4", input=ids)
+            assert caught.value.code == "token_ids_not_accepted"
+
+
+def test_a_compressed_body_is_read(guarded):
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    with http(guarded, headers=headers) as own:
+        answer = own.post("/generate/", content=gzip.compress(b'{"text": "Where is my parcel?"}'))
+        assert (answer.status_code, answer.json()["token_count"]) == (200, 7)
+        answer = own.post("/generate", content=gzip.compress(b'{"text": "' + b"x" * 200_000_000 + b'"}'))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_entity_too_large")
+        answer = own.post("/generate", content=b'{"text": "a"}')
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_gzip")
+        answer = own.post("/generate", content=b'{"text": "a"}', headers={"Content-Encoding": "br"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unknown_content_encoding")
+
+
+def test_the_pipeline_rejects_texts_of_which_the_model_sees_nothing(guarded):
+    settings = load_settings(embedding_service_url=guarded.url, embedding_api_key=KEY)
+    space = read_space(settings)
+    thai = "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35"
+    texts = ["hello", "\u200b", thai, "\u00ad\u200f", "\U0001f44d", f"{thai} hello", "\u0301\ufe0f", "x" * 200]
+    with EmbeddingClient(settings, space, Patience()) as client:
+        found = dict(pair for pairs in client.embed(texts) for pair in pairs)
+    invisible, unknown = ("embed", "text_invisible"), ("embed", "text_unknown")
+    outcomes = [(one.stage, one.code) if isinstance(one, Rejected) else None for _, one in sorted(found.items())]
+    assert outcomes == [None, invisible, unknown, invisible, unknown, None, invisible, unknown]
+    refused = embed_query(settings, space, thai)
+    assert isinstance(refused, Rejected)
+    assert "its vocabulary has no piece for any of its words" in refused.reason
 
 
 def test_openai_s_client_understands_refusals(client):

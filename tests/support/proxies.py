@@ -120,7 +120,7 @@ class TcpProxy:
     """Forwards connections to a port of this machine, and cuts them when told to."""
 
     def __init__(self, port):
-        self._target = port
+        self.target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._lock = threading.Lock()
@@ -153,7 +153,7 @@ class TcpProxy:
 
     def _connect(self, client):
         try:
-            server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
         except OSError:
             client.close()
             return

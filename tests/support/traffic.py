@@ -181,7 +181,20 @@ GARBAGE = [
             b'{"text": ["x"]}',
         )
     ),
-    *((value, b"k", "text_blank") for value in (b'{"text": "  \\n"}', b'{"text": ""}', b'{"text": "\\u2003\\t"}')),
+    *(
+        (b'{"text": "%s"}' % text, b"k", "text_blank")
+        for text in (b"  \\n", b"", b"\\u2003\\t", b"\\u200b", b"\\u00ad\\u200f ", b"\\ufe0f", b"\\udb40\\udd00")
+    ),
+    *(
+        (value, b"k", "envelope")
+        for value in (
+            b'{"schema": null, "payload": null}',
+            b'{"schema": {"type": "struct"}, "payload": {"text": "x"}}',
+            b'{"before": null, "after": {"text": "x"}, "source": {}, "op": "c", "ts_ms": 1}',
+            b'{"specversion": "1.0", "type": "t", "source": "s", "id": "i", "data": {"text": "x"}}',
+            b'{"database": "d", "table": "t", "type": "insert", "data": {"text": "x"}}',
+        )
+    ),
     (b'{"text": "' + b"x" * 1_048_577 + b'"}', b"k", "text_too_large"),
     (b'{"text": "x"}', b"\xff", "bad_id"),
     *(
@@ -200,7 +213,7 @@ GARBAGE = [
             b"{}",
             b"true",
             b"1e300",
-            b"-1e18",
+            b"-1e21",
         )
     ),
     *((b'{"text": "x", "model": ' + model + b"}", b"k", "bad_model") for model in (b"42", b"[]", b"{}", b"false")),
@@ -213,9 +226,8 @@ GARBAGE = [
         (b'{"text": "x", "metadata": ' + metadata + b"}", b"k", "bad_metadata")
         for metadata in (b"[]", b'"x"', b"1", b"true")
     ),
-    (None, None, "delete_without_key"),
+    *((None, key, "delete_without_key") for key in (None, b"")),
     (None, b"\xff\xfe", "bad_id"),
-    (None, b"", "bad_id"),
 ]
 
 

@@ -147,13 +147,53 @@ def test_a_full_queue_takes_a_request_whole_or_not_at_all(batcher, engine, threa
     assert len(last.result().vectors) == 9
 
 
-def test_the_wait_of_a_full_queue_follows_the_measured_rate(batcher):
-    batcher._measured.extend([(1, 2.0), (3, 2.0)])
-    assert batcher.seconds_for(10) == 10
-    assert batcher.seconds_for(10_000) == 60
+def refused_after(batcher, texts):
+    with pytest.raises(QueueFull) as refusal:
+        embed(batcher, *[5] * texts)
+    return refusal.value.retry_after
+
+
+def test_the_wait_of_a_full_queue_follows_the_measured_rate(batcher, engine, threads):
+    occupied(batcher, engine, threads)
+    queued(batcher, threads, *[5] * 99)
+    batcher._measured.extend([(1, 0.2), (3, 0.2)])
+    assert refused_after(batcher, 40) == 4
+    batcher._promised = 0.0
     batcher._measured.clear()
     batcher._measured.append((1000, 0.1))
-    assert batcher.seconds_for(1) == 1
+    assert refused_after(batcher, 1) == 1
+    engine.gate.set()
+
+
+def test_who_is_refused_comes_again_after_those_that_were_refused_before(batcher, engine, threads):
+    occupied(batcher, engine, threads)
+    queued(batcher, threads, *[5] * 99)
+    batcher._measured.append((10, 1.0))
+    assert [refused_after(batcher, 20) for _ in range(7)] == [2, 4, 6, 8, 10, 10, 10]
+    batcher._measured.append((1, 1000.0))
+    assert refused_after(batcher, 20) == 60
+    engine.gate.set()
+
+
+def test_so_many_requests_may_wait(engine, threads):
+    batcher = Batcher(engine, queue_texts=100, requests=2)
+    occupied(batcher, engine, threads)
+    queued(batcher, threads, 5)
+    assert refused_after(batcher, 1) == 1
+    engine.gate.set()
+    wait_until(lambda: not batcher.queue_length)
+    assert len(embed(batcher, 5).vectors) == 1
+    assert batcher.drain(5)
+
+
+def test_of_a_request_that_was_given_up_nothing_is_computed(batcher, engine, threads):
+    occupied(batcher, engine, threads)
+    with pytest.raises(ValueError, match="invalid literal"):
+        batcher.embed(["7"] * 64 + ["no number"])
+    assert batcher.queue_length == 1
+    engine.gate.set()
+    assert len(embed(batcher, 9).vectors) == 1
+    assert engine.batches == [[1], [9]]
 
 
 def test_draining_finishes_what_was_accepted(batcher, engine, threads):

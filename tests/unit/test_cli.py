@@ -33,7 +33,7 @@ def test_version():
         (["search", "x"], "", {}, "check PGVECTOR_*"),
         (["search", "x", "--where", "nonsense"], "", {}, "write key=value, or a JSON object"),
         (["submit"], "", {}, "start it, or set FLINK_REST_URL"),
-        (["send"], "not json", {}, "line 1 is not JSON"),
+        (["send"], "not json", {}, "line 1: the value is not JSON (Expecting value at character 0); nothing was sent"),
         (["send"], "", {"FLINK_PARALLELISM": "many"}, "FLINK_PARALLELISM: "),
         (["service"], "", {"EMBEDDING_MODEL": "no/such-model"}, "set EMBEDDING_MODEL to"),
     ],

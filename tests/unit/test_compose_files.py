@@ -85,6 +85,35 @@ def test_every_setting_reaches_who_reads_it(name):
         assert str(SERVICES[service]["environment"][variable]).startswith(f"${{{variable}")
 
 
+# Since which version Docker Compose knows what such a file may have, by its reference.
+SINCE = [
+    ((2, 20, 0), "depends_on.required", lambda: any("required" in need for need in needs())),
+    ((2, 20, 2), "healthcheck.start_interval", lambda: "start_interval" in str(COMPOSE)),
+    ((2, 20, 3), "include", lambda: "include" in COMPOSE),
+    ((2, 22, 0), "develop", lambda: any("develop" in service for service in SERVICES.values())),
+    ((2, 23, 1), "configs.content", lambda: any("content" in config for config in COMPOSE.get("configs", {}).values())),
+    ((2, 24, 0), "env_file.path", lambda: any("env_file" in service for service in SERVICES.values())),
+    ((2, 30, 0), "post_start", lambda: "post_start" in str(COMPOSE)),
+    ((2, 38, 0), "models", lambda: "models" in COMPOSE),
+]  # fmt: skip
+
+
+def needs():
+    return [need for service in SERVICES.values() for need in service.get("depends_on", {}).values()]
+
+
+def test_the_least_version_of_compose_is_stated_where_it_is_looked_for():
+    least = max((since for since, _, used in SINCE if used()), default=(2, 0, 0))
+    for path in ("compose.yaml", "README.md", "docs/howto/docker.md"):
+        (stated,) = set(re.findall(r"Docker Compose (\d+)\.(\d+)\.(\d+)", (ROOT / path).read_text()))
+        assert tuple(map(int, stated)) == least, path
+
+
+def test_every_port_s_variable_is_explained():
+    text = (ROOT / "docs" / "howto" / "docker.md").read_text()
+    assert all(variable in text for variable in re.findall(r"\w+_HOST_PORT", (ROOT / "compose.yaml").read_text()))
+
+
 def test_every_variable_of_the_stack_is_in_the_example():
     used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
     shown = set(re.findall(r"^# ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))

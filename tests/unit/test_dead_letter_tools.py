@@ -111,6 +111,7 @@ def test_what_is_sent_again():
     [
         (None, b'{"text": ""}', b"in-2-41"), (None, b'{"id": null}', b"in-2-41"), (None, b"\xff", b"in-2-41"),
         (None, b'{"id": "x"}', None), (b"k", b"{}", b"k"), (None, None, None),
+        (b"", b"{}", b"in-2-41"), (b"", b'{"id": "x"}', b""), (b"", None, b""),
     ],
 )  # fmt: skip
 def test_a_message_keeps_its_identity(key, value, sent):

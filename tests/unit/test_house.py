@@ -1,7 +1,10 @@
 """What the project promises about itself."""
 
 import ast
+import io
 import re
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import readme
 from embedstream.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
+MESSAGES = ROOT / "docs" / "reference" / "messages.md"
 FILES = sorted((ROOT / "src").rglob("*.py"))
 
 
@@ -35,6 +39,36 @@ def test_the_configuration_table_is_that_of_the_settings():
 def test_the_changelog_knows_the_version():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert f"[{embedstream.__version__}]" in text or "[Unreleased]" in text
+
+
+def git(*arguments):
+    return subprocess.run(["git", "-c", "core.autocrlf=true", *arguments], capture_output=True, check=True).stdout
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone, but a copy of the files")
+def test_a_clone_by_git_for_windows_has_the_line_ends_of_linux(tmp_path):
+    """An entrypoint with carriage returns does not start."""
+    git("clone", "--quiet", "--depth", "1", ROOT.as_uri(), str(tmp_path / "clone"))
+    listed = git("-C", str(tmp_path / "clone"), "ls-files", "--eol").decode().splitlines()
+    assert any(line.endswith("deploy/flink/entrypoint.sh") for line in listed)
+    assert [line for line in listed if not re.match(r"i/(lf|none|-text)\s+w/(lf|none|-text)\s", line)] == []
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone, but a copy of the files")
+def test_so_has_an_archive():
+    archive = git("-C", str(ROOT), "archive", "HEAD", "deploy", "e2e_test.sh", "compose.yaml")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        assert [file.name for file in files if file.isfile() and b"\r" in files.extractfile(file).read()] == []
+
+
+def test_every_code_of_a_refusal_is_documented():
+    sources = "".join((ROOT / "src" / "embedstream" / name).read_text() for name in ("message.py", "timestamps.py"))
+    codes = set(re.findall(r'_reject\(\s*"(\w+)"|"decode", "(\w+)"|_reject_bytes\(value, "(\w+)"', sources))
+    documented = set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", MESSAGES.read_text(), flags=re.MULTILINE)))
+    )
+    assert {code for found in codes for code in found if code} <= documented
+    assert "envelope" in documented
 
 
 def commands(group, path=()):

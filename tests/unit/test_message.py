@@ -51,6 +51,8 @@ def test_a_null_value_with_a_key_is_a_delete():
         ({}, "ключ".encode(), "ключ"),
         ({"id": None}, b"k", "k"),
         ({}, None, "text-messages-2-7"),
+        ({}, b"", "text-messages-2-7"),
+        ({"id": "a"}, b"", "a"),
     ],
 )
 def test_where_the_id_comes_from(value, key, id):
@@ -111,7 +113,8 @@ REJECTED = [
     (b"hello", "not_json"),
     (b'{"text": "x"', "not_json"),
     (b'{"text": "x"} x', "not_json"),
-    (b"\xef\xbb\xbf{}", "not_json"),
+    (b"\xef\xbb\xbf{}", "text_missing"),
+    (b"\xef\xbb\xbf\xef\xbb\xbf{}", "not_json"),
     (b'{"text": NaN}', "not_json"),
     (b'{"text": "a\nb"}', "not_json"),
     (b"[" * 100_000, "not_json"),
@@ -126,6 +129,7 @@ REJECTED = [
     ({"text": ["a"]}, "text_not_a_string"),
     ({"text": ""}, "text_blank"),
     ({"text": " \t\n\u00a0"}, "text_blank"),
+    ({"text": "\u200b\u00ad\ufeff"}, "text_blank"),
     ({"text": "x" * 101}, "text_too_large"),
     ({"text": "é" * 51}, "text_too_large"),
     ({"text": "x", "id": ""}, "bad_id"),
@@ -158,11 +162,22 @@ def test_what_is_rejected(value, code):
     assert (caught.value.stage, caught.value.code) == ("decode", code)
 
 
-@pytest.mark.parametrize(("key", "code"), [(None, "delete_without_key"), (b"", "bad_id"), (b"\xff", "bad_id")])
+@pytest.mark.parametrize(
+    ("key", "code"), [(None, "delete_without_key"), (b"", "delete_without_key"), (b"\xff", "bad_id")]
+)
 def test_deletes_that_are_rejected(key, code):
     with pytest.raises(Rejected) as caught:
         decode(record(None, key=key), RULES)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "but white space"), ("\n", "but white space"), ("\u200b", "visible"), (" \u00ad", "visible")],
+)
+def test_a_text_with_nothing_to_embed_says_so(text, says):
+    with pytest.raises(Rejected, match=f"^decode: text_blank: the text has nothing {says}$"):
+        message({"text": text})
 
 
 def test_a_key_that_is_no_text_does_not_matter_where_the_message_has_an_id():

@@ -1,6 +1,7 @@
 import base64
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_one_text_comes_back_with_all_its_facts(client):
         "metadata": {"a": [1, None]},
         "token_count": 4,
         "truncated": False,
+        "unknown_tokens": 0,
     }
 
 
@@ -103,6 +105,7 @@ def test_many_texts_as_floats(client):
     answer = client.post("/generate", json={"texts": ["a b", "c", "a b"]}).json
     assert list(answer) == [
         "model_name", "model_revision", "embedding_dimension", "embeddings", "token_counts", "truncated",
+        "unknown_tokens",
     ]  # fmt: skip
     assert np.array_equal(np.float32(answer["embeddings"]), [vector("a b"), vector("c"), vector("a b")])
     assert (answer["token_counts"], answer["truncated"]) == ([4, 3, 4], [False] * 3)
@@ -176,12 +179,14 @@ def test_a_bad_text_is_refused_by_its_index(client, text, code):
         (b"text=hello", "not_json"),
         (b'{"text": NaN}', "not_json"),
         (b'{"text": "a"} {"text": "b"}', "not_json"),
-        (b'\xef\xbb\xbf{"text": "a"}', "not_json"),
         (b'{"text": "a\nb"}', "not_json"),
         (b'{"text": ' + b"[" * 200_000, "not_json"),
         (b'{"id": ' + b"9" * 5_000 + b', "text": "a"}', "not_json"),
         (b'{"text": "\xff"}', "not_utf8"),
         ('{"text": "a"}'.encode("utf-16"), "not_utf8"),
+        ('{"text": "a"}'.encode("utf-16-be"), "not_utf8"),
+        ('{"text": "a"}'.encode("utf-32"), "not_utf8"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"text": "a"}', "not_json"),
         (b'"text"', "not_an_object"),
         (b"null", "not_an_object"),
         (b'[{"text": "a"}]', "not_an_object"),
@@ -200,6 +205,58 @@ def test_a_bad_text_is_refused_by_its_index(client, text, code):
 )
 def test_a_malformed_body_is_refused(client, body, code):
     error_of(client.post("/generate", data=body, content_type="application/json"), 400, code)
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_body(client):
+    response = client.post("/generate", data=b'\xef\xbb\xbf{"text": "a"}', content_type="application/json")
+    assert response.json["text"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "named"), [("utf-16", "UTF-16"), ("utf-16-le", "UTF-16-LE"), ("utf-32", "UTF-32")]
+)
+def test_another_encoding_is_named(client, encoding, named):
+    body = '{"text": "a"}'.encode(encoding)
+    message = error_of(client.post("/generate", data=body, content_type="application/json"), 400, "not_utf8")
+    assert f"looks like {named}: send UTF-8" in message
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip"])
+def test_a_content_encoding_that_is_not_known_is_refused(client, encoding):
+    headers = {"Content-Encoding": encoding}
+    for path in ("/generate", "/v1/embeddings"):
+        message = error_of(client.post(path, json={"text": "a"}, headers=headers), 415, "unknown_content_encoding")
+        assert "gzip" in message
+    assert client.post("/generate", json={"text": "a"}, headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+class Sighted(HashEngine):
+    """Sees nothing of texts with a question mark, and half of those with an exclamation mark."""
+
+    def tokenize(self, texts):
+        return [
+            tokens._replace(
+                unknown=tokens.total // 2 if "!" in text else 0,
+                unseen={"?": "unknown", "??": "invisible"}.get(text),
+            )
+            for text, tokens in zip(texts, super().tokenize(texts), strict=True)
+        ]
+
+
+@pytest.mark.parametrize(("text", "code"), [("?", "text_unknown"), ("??", "text_invisible")])
+def test_a_text_of_which_the_model_sees_nothing_is_refused_by_its_index(service, text, code):
+    client = service(Sighted(DIMENSION))
+    error_of(client.post("/generate", json={"text": text}), 422, code, 0)
+    error_of(client.post("/generate", json={"texts": ["a"] * 70 + [text, "b"]}), 422, code, 70)
+    error_of(embeddings(client, input=["a", text]), 422, code, 1)
+    assert client.get("/health").json["queue_texts"] == 0
+
+
+def test_what_the_vocabulary_does_not_know_is_counted(service):
+    client = service(Sighted(DIMENSION))
+    assert client.post("/generate", json={"text": "two words !"}).json["unknown_tokens"] == 2
+    assert client.post("/generate", json={"texts": ["a", "two words !"]}).json["unknown_tokens"] == [0, 2]
+    assert "embedding_unknown_tokens_total 4.0" in client.get("/metrics").text
 
 
 class Marking(HashEngine):
@@ -274,10 +331,36 @@ def test_more_texts_than_can_ever_wait_are_refused(service):
     error_of(client.post("/generate", json={"texts": ["a"] * 4}), 413, "too_many_texts")
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/generate/", "/health/x", "/static/app.py", "/%ff%00", "/..%2f"])
+@pytest.mark.parametrize("path", ["/", "/nothing", "/generate/x", "/health/x", "/static/app.py", "/%ff%00", "/..%2f"])
 def test_other_paths_are_not_found(client, path):
     error_of(client.get(path), 404, "not_found")
     error_of(client.post(path, json={"text": "a"}), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/info", "/metrics", "/openapi.json", "/v1/models", "/v1/models/fake:8", "/v1/models/a/fake:8"]
+)
+def test_a_slash_at_the_end_changes_nothing(service, path):
+    engine = HashEngine(DIMENSION)
+    object.__setattr__(engine.facts, "model_name", "a/fake:8")
+    client = service(engine)
+    answers = [client.get(path + end) for end in ("", "/")]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert path == "/metrics" or answers[0].data == answers[1].data
+    assert client.post("/generate/", json={"text": "a"}).json["text"] == "a"
+    assert (
+        embeddings(client, input="a").json
+        == client.post("/v1/embeddings/", json={"model": "fake:8", "input": "a"}).json
+    )
+
+
+def test_the_models_are_the_one(client):
+    listed = client.get("/v1/models").json
+    [model] = listed["data"]
+    assert (listed["object"], model["id"], model["object"], model["owned_by"]) == ("list", "fake:8", "model", "unknown")
+    assert abs(model["created"] - time.time()) < 600
+    assert client.get("/v1/models/fake:8").json == model
+    error_of(client.get("/v1/models/text-embedding-3-small"), 404, "model_not_found")
 
 
 def test_other_methods_are_named(client):
@@ -316,6 +399,7 @@ def test_info_says_what_is_accepted(service):
 def test_a_service_that_loads_says_so():
     embedder = Embedder(queue_texts=8, requests=8)
     client = create_app(embedder, Settings()).test_client()
+    error_of(client.get("/v1/models"), 503, "loading")
     response = client.get("/health")
     assert (response.status_code, response.json["status"], response.json["error"]["code"]) == (
         503,
@@ -449,7 +533,8 @@ def test_openai_s_shape(client):
         ([[1], [2, 3]], [ids_vector([1]), ids_vector([2, 3])]),
     ],
 )
-def test_all_forms_of_input(client, given, vectors):
+def test_all_forms_of_input(service, given, vectors):
+    client = service(embedding_accept_token_ids=True)
     answer = embeddings(client, input=given, encoding_format="base64", dimensions=DIMENSION).json
     rows = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in answer["data"]]
     assert np.array_equal(rows, vectors)
@@ -485,7 +570,15 @@ def test_all_forms_of_input(client, given, vectors):
     ],
 )
 def test_what_openai_s_path_refuses(service, body, status, code, index):
-    error_of(embeddings(service(embedding_max_texts=2, max_text_bytes=100), **body), status, code, index)
+    client = service(embedding_max_texts=2, max_text_bytes=100, embedding_accept_token_ids=True)
+    error_of(embeddings(client, **body), status, code, index)
+
+
+@pytest.mark.parametrize("given", [[1, 2], [[1, 2]], [[1], [100_256]], ["a", [1]], [[]]])
+def test_token_ids_are_refused_unless_they_are_asked_for(client, given):
+    message = error_of(embeddings(client, input=given), 422, "token_ids_not_accepted")
+    assert "check_embedding_ctx_length=False" in message
+    assert "EMBEDDING_ACCEPT_TOKEN_IDS=true" in message
 
 
 def test_the_number_of_texts_has_a_limit_of_its_own(service):
@@ -554,7 +647,8 @@ PATHS = [("GET", "/info"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET"
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [*PATHS, ("POST", "/v1/embeddings"), ("GET", "/health/"), ("HEAD", "/info")]
+    ("method", "path"),
+    [*PATHS, ("POST", "/v1/embeddings"), ("GET", "/v1/models"), ("GET", "/info/"), ("HEAD", "/info")],
 )
 @pytest.mark.parametrize("given", [None, "", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer é", "Basic s3cret"])
 def test_without_the_key_there_is_no_answer(service, method, path, given):
@@ -567,7 +661,7 @@ def test_without_the_key_there_is_no_answer(service, method, path, given):
 def test_with_the_key_everything_is_as_without_one(service, caplog):
     caplog.set_level("DEBUG")
     client = service(embedding_api_key="s3cret")
-    assert client.get("/health").status_code == 200
+    assert [client.get(path).status_code for path in ("/health", "/health/")] == [200, 200]
     for given in ("Bearer s3cret", "bearer  s3cret"):
         headers = {"Authorization": given}
         assert client.post("/generate", json={"text": "a"}, headers=headers).status_code == 200

@@ -1,11 +1,13 @@
 import asyncio
+import gzip
 import threading
+from concurrent.futures import Future
 
 import httpx
 import pytest
 from flask import Flask, request
 
-from embedstream.service.door import REFUSAL, Door
+from embedstream.service.door import REFUSAL, WAITING, Door
 
 
 def echo(gate=None):
@@ -65,6 +67,46 @@ def test_of_a_body_too_large_the_application_knows_the_length():
     assert [answer.status_code for answer in answers] == [413, 413]
 
 
+def gzipped(content, **headers):
+    return {"url": "/", "content": content, "headers": {"Content-Encoding": "gzip", **headers}}
+
+
+def test_gzip_is_decoded():
+    two = gzip.compress(b"one, ") + gzip.compress("two 🎉".encode())
+    named_otherwise = gzipped(gzip.compress(b"old"), **{"Content-Encoding": "X-GZIP"})
+    pieces = gzipped(dribbled(*(two[place : place + 1] for place in range(len(two)))))
+    answers = ask(door(), gzipped(two), pieces, gzipped(gzip.compress(b"")), named_otherwise)
+    seen = [(answer.json()["body"], answer.json()["length"]) for answer in answers]
+    assert seen == [("one, two 🎉", 13), ("one, two 🎉", 13), ("", 0), ("old", 3)]
+
+
+def test_gzip_is_bounded_by_what_it_decodes_to():
+    app = echo()
+    app.config["MAX_CONTENT_LENGTH"] = 100
+    kept = door(app)
+    bomb = gzip.compress(b"\x00" * 50_000_000)
+    most, more = gzip.compress(b"x" * 100), gzip.compress(b"x" * 101)
+    in_members = gzipped(gzip.compress(b"x" * 60) * 1000)
+    answers = ask(kept, gzipped(most), gzipped(more), gzipped(bomb), in_members)
+    assert [answer.status_code for answer in answers] == [200, 413, 413, 413]
+    assert kept._held == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"plain", gzip.compress(b"x" * 50)[:-3], gzip.compress(b"x") + b"more"],
+    ids=["nothing", "plain", "cut", "more"],  # gzip writes the time into what it makes
+)
+def test_what_is_no_gzip_is_refused(content):
+    [answer] = ask(door(), gzipped(content))
+    assert (answer.status_code, answer.json()) == (400, {"code": "not_gzip"})
+
+
+def test_other_encodings_are_the_application_s_to_refuse():
+    [answer] = ask(door(), gzipped(b"plain", **{"Content-Encoding": "br"}))
+    assert answer.json()["body"] == "plain"
+
+
 async def dribbled(*pieces, seconds=0.0):
     for piece in pieces:
         await asyncio.sleep(seconds)
@@ -120,6 +162,42 @@ def test_who_hangs_up_while_sending_leaves_nothing():
     sent = asyncio.run(hang_up())
     assert (sent[0]["status"], b"request_torn" in sent[1]["body"]) == (400, True)
     assert kept._held == 0
+
+
+def patient(future):
+    """An application that waits for a number, and has one thread at the door."""
+    app = Flask(__name__)
+
+    @app.post("/")
+    def answer():
+        waiting = request.environ[WAITING]
+        if waiting.future:
+            return {"asked": waiting.asked, "number": waiting.future.result(), "read": len(request.get_data())}
+        waiting.future, waiting.asked = future, request.get_data().decode()
+        return "nobody sees this", 202
+
+    return app
+
+
+def test_who_waits_for_the_application_has_no_thread():
+    future = Future()
+    kept = door(patient(future), threads=1, max_held=5000)
+    threading.Timer(0.5, future.set_result, [7]).start()
+    answers = ask(kept, *[{"url": "/", "content": f"request {number}"} for number in range(100)])
+    assert [answer.json() for answer in answers] == [
+        {"asked": f"request {number}", "number": 7, "read": 0} for number in range(100)
+    ]
+    assert kept._held == 0
+
+
+def test_what_fails_while_it_is_waited_for_is_the_application_s_to_tell():
+    future = Future()
+    threading.Timer(0.2, future.set_result, [7]).start()
+    app = patient(future)
+    app.errorhandler(ArithmeticError)(lambda _: ({"code": "engine_failed"}, 500))
+    app.before_request(lambda: 1 / 0 if request.environ[WAITING].future else None)
+    [answer] = ask(door(app), {"url": "/", "content": "x"})
+    assert (answer.status_code, answer.json()) == (500, {"code": "engine_failed"})
 
 
 @pytest.mark.parametrize("seconds", [0.2, 20.0])

@@ -53,6 +53,8 @@ def answers_are_as_described(path):
 
 test_generate_answers_as_described = answers_are_as_described("/generate")
 test_openai_s_embeddings_answer_as_described = answers_are_as_described("/v1/embeddings")
+test_the_models_answer_as_described = answers_are_as_described("/v1/models")
+test_a_model_answers_as_described = answers_are_as_described("/v1/models/{name}")
 test_health_answers_as_described = answers_are_as_described("/health")
 test_info_answers_as_described = answers_are_as_described("/info")
 test_metrics_answer_as_described = answers_are_as_described("/metrics")
@@ -60,7 +62,11 @@ test_the_description_answers_as_described = answers_are_as_described("/openapi.j
 
 
 def test_every_route_is_described_and_there_is_no_other():
-    routes = {(rule.rule, method) for rule in APP.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}}
+    routes = {
+        (rule.rule.replace("<path:name>", "{name}"), method)
+        for rule in APP.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
     paths = schema.raw_schema["paths"]
     assert set(paths) == TESTED
     assert routes == {(path, method.upper()) for path, methods in paths.items() for method in methods}

@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 
+import embedstream.settings
 from embedstream.errors import ConfigError
 from embedstream.settings import Settings, load_settings, worker_settings
 
@@ -85,6 +86,111 @@ def test_a_worker_s_own_key_wins_unseen(monkeypatch, tmp_path, caplog):
     assert "EMBEDDING_API_KEY is ***" in caplog.text
     assert "n3w" not in caplog.text
     assert "0ld" not in caplog.text
+
+
+LINK = "tcp://10.96.0.12:5432"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGVECTOR_PORT", LINK),
+        ("PGVECTOR_HOST", LINK),
+        ("EMBEDDING_PORT", "udp://[fd00::1]:53"),
+        ("EMBEDDING_PORT", "tcp://172.17.0.5:5000"),
+    ],
+)
+def test_a_service_link_is_passed_over_with_one_warning(monkeypatch, caplog, variable, value):
+    embedstream.settings._warn_of_service_link.cache_clear()
+    monkeypatch.setenv(variable, value)
+    assert (load_settings(), load_settings()) == (Settings.model_construct(), Settings.model_construct())
+    (warning,) = caplog.messages
+    assert f"{variable}={value} is passed over" in warning
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EMBEDDING_SERVICE_PORT",
+        "EMBEDDING_SERVICE_HOST",
+        "KAFKA_PORT",
+        "PGVECTOR_PORT_5432_TCP",
+        "PGVECTOR_SERVICE_PORT",
+    ],
+)
+def test_what_else_kubernetes_says_of_services_is_no_setting(monkeypatch, caplog, name):
+    monkeypatch.setenv(name, LINK)
+    assert load_settings() == Settings.model_construct()
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGVECTOR_PORT", "five"),
+        ("PGVECTOR_PORT", "0"),
+        ("PGVECTOR_PORT", "tcp://10.96.0.12"),
+        ("LOG_LEVEL", "loud"),
+        ("INDEX", "3"),
+        ("PGVECTOR_SSLMODE", "true"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=f"^{variable}: "):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "meant"),
+    [
+        ("LOG_LEVEL", "info", "INFO"),
+        ("LOG_LEVEL", "Warn", "WARNING"),
+        ("LOG_LEVEL", ' "debug"\r', "DEBUG"),
+        ("LOG_LEVEL", "CRITICAL", "ERROR"),
+        ("KAFKA_SECURITY_PROTOCOL", "sasl_ssl", "SASL_SSL"),
+        ("KAFKA_SASL_MECHANISM", "scram-sha-512", "SCRAM-SHA-512"),
+        ("PGVECTOR_SSLMODE", "Verify-Full", "verify-full"),
+        ("EMBEDDING_PRECISION", "BF16", "bf16"),
+        ("INDEX", "false", "off"),
+        ("INDEX", "Off", "off"),
+        ("INDEX", "true", "auto"),
+    ],
+)
+def test_a_choice_is_taken_as_it_is_meant(monkeypatch, variable, value, meant):
+    monkeypatch.setenv(variable, value)
+    assert getattr(load_settings(), variable.lower()) == meant
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HEALTH_MAX_LAG", "many"),
+        ("LOG_LEVEL", "loud"),
+        ("KAFKA_DEAD_LETTER_TOPIC", "text-messages"),
+        ("KAFKA_SASL_PASSWORD_FILE", "/nowhere"),
+    ],
+)
+def test_a_worker_passes_over_what_it_has_no_use_for(monkeypatch, caplog, variable, value):
+    submitted = load_settings(pgvector_host="db", health_max_lag=3)
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("PGVECTOR_HOST", "replica")
+    assert worker_settings(submitted) == submitted.model_copy(update={"pgvector_host": "replica"})
+    assert "passed over, since a worker has no use for it" in caplog.text
+
+
+@pytest.mark.parametrize(("variable", "value"), [("PGVECTOR_SSLMODE", "loud"), ("PGVECTOR_PASSWORD_FILE", "/nowhere")])
+def test_a_worker_does_not_guess_at_what_it_decides(monkeypatch, variable, value):
+    submitted = load_settings()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=rf"^{variable}|{value}"):
+        worker_settings(submitted)
+
+
+def test_a_worker_keeps_the_submitted_port_where_its_own_is_a_service_link(monkeypatch):
+    submitted = load_settings(pgvector_port=6432)
+    monkeypatch.setenv("PGVECTOR_PORT", LINK)
+    assert worker_settings(submitted) == submitted
 
 
 def test_a_worker_s_own_environment_wins_with_a_warning(monkeypatch, caplog):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedstream.display import as_json, progress, table
+from embedstream.display import as_json, progress, say, table
 from embedstream.errors import ConfigError
 from embedstream.options import AsJson, command_group
 from embedstream.settings import load_settings
@@ -63,7 +63,7 @@ def list_(
                 yield letter.facts
 
     found = newest(counted(), limit)
-    print(_list_as_json(found, counts) if json else _list_as_text(found, counts))
+    say(_list_as_json(found, counts) if json else _list_as_text(found, counts))
 
 
 def _list_as_json(found: Iterable[Facts], counts: Counter[tuple[str, str]]) -> str:
@@ -100,7 +100,7 @@ def show(place: Annotated[str, typer.Argument(help=f"{_PLACE}.", metavar="PLACE"
     from embedstream.dead_letters.show import as_record, as_text
 
     letter = read_one(load_settings(), Place.parse(place))
-    print(as_json(as_record(letter)) if json else as_text(letter))
+    say(as_json(as_record(letter)) if json else as_text(letter))
 
 
 @app.command()
@@ -121,7 +121,7 @@ def export(
     lines = (json.dumps(as_record(each)) for each in read(settings) if wanted.takes(each.facts))
     if output is None:
         for line in lines:
-            print(line)
+            say(line)
         return
     try:
         with output.open("w", encoding="utf-8") as file:
@@ -170,7 +170,7 @@ def replay(
         send=_rehearsal(seen) if dry_run else _sending(settings),
     )  # fmt: skip
     facts = {"topic": settings.kafka_input_topic, "dry_run": dry_run, **result._asdict()}
-    print(as_json({**facts, "records": seen} if dry_run else facts) if json else _told(facts, seen))
+    say(as_json({**facts, "records": seen} if dry_run else facts) if json else _told(facts, seen))
 
 
 def _changer(*, edit: bool, fields: dict[str, object]) -> Callable[[DeadLetter], bytes | None]:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from embedstream.errors import ConfigError
+from embedstream.options import json_or_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,10 +26,7 @@ def parse_fields(assignments: Iterable[str]) -> dict[str, Any]:
         name, equals, value = assignment.partition("=")
         if not name or not equals:
             raise ConfigError(f"--set {assignment!r}: write field=value")
-        try:
-            fields[name] = json.loads(value)
-        except (ValueError, RecursionError):
-            fields[name] = value
+        fields[name] = json_or_text(value)
     return fields
 
 

@@ -145,7 +145,7 @@ def outgoing(letter: DeadLetter, value: bytes | None) -> kafka.Outgoing:
     if facts.origin is None:
         raise ConfigError("is none of embedstream's")
     key = letter.key
-    if key is None and value is not None and not has_id(value):
+    if not key and value is not None and not has_id(value):
         key = id_of_coordinates(facts.topic, *facts.origin).encode()
     headers: list[tuple[str, str | bytes | None]] = [
         *letter.own_headers,

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from embedstream.display import as_json, duration, progress
+from embedstream.display import as_json, duration, progress, say
 from embedstream.options import AsJson, command_group
 from embedstream.settings import load_settings
 
@@ -43,7 +43,7 @@ def build_(json: AsJson = False) -> None:
     took = time.monotonic() - began
     _print(settings, json=json, seconds=took)
     if not json:
-        print("it was there already" if before.state == "valid" else f"built in {duration(took)}")
+        say("it was there already" if before.state == "valid" else f"built in {duration(took)}")
 
 
 @app.command("drop")
@@ -57,7 +57,7 @@ def drop_(json: AsJson = False) -> None:
     from embedstream.index.build import drop
 
     index = drop(load_settings())
-    print(as_json({"dropped": index.name}) if json else f"dropped {index.name}" if index.name else "there was no index")
+    say(as_json({"dropped": index.name}) if json else f"dropped {index.name}" if index.name else "there was no index")
 
 
 @app.command()
@@ -75,10 +75,10 @@ def _print(settings: Settings, *, json: bool, **more: float) -> Index:
 
     rows, index = _look(settings)
     if json:
-        print(as_json({"table": settings.pgvector_table, "rows": rows, **asdict(index), **more}))
+        say(as_json({"table": settings.pgvector_table, "rows": rows, **asdict(index), **more}))
     else:
-        print(f"table {settings.pgvector_table}, {rows:,} rows\nindex {as_line(index)}")
-        print(index.definition or "searches are exact")
+        say(f"table {settings.pgvector_table}, {rows:,} rows\nindex {as_line(index)}")
+        say(index.definition or "searches are exact")
     return index
 
 

@@ -5,9 +5,16 @@ from embedstream.kafka.client import PASSING, client_config
 from embedstream.kafka.group import Member, check_members, members, set_offsets
 from embedstream.kafka.log import Head, Log, Position, look, positions
 from embedstream.kafka.offsets import count, extent
-from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, produce
+from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, Undelivered, produce
 from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, tail
-from embedstream.kafka.topics import LARGEST_DEAD_LETTER, Identity, ensure_topics, identity, topic_config
+from embedstream.kafka.topics import (
+    LARGEST_DEAD_LETTER,
+    Identity,
+    ensure_topics,
+    identity,
+    largest_batch,
+    topic_config,
+)
 
 __all__ = [
     "LARGEST_DEAD_LETTER",
@@ -19,6 +26,7 @@ __all__ = [
     "Member",
     "Outgoing",
     "Position",
+    "Undelivered",
     "check_members",
     "client",
     "client_config",
@@ -30,6 +38,7 @@ __all__ = [
     "headers_of",
     "identity",
     "is_end",
+    "largest_batch",
     "look",
     "members",
     "positions",

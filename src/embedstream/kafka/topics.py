@@ -14,6 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from embedstream.errors import ConfigError
 from embedstream.kafka import client
 from embedstream.kafka.client import asked, client_config
+from embedstream.kafka.producing import LARGEST_MESSAGE
 
 if TYPE_CHECKING:
     from embedstream.settings import Settings
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 _DAY_MS = 24 * 60 * 60 * 1000
 # Well above any message: the broker's limit is on compressed batches, the sink's on what goes into them.
 LARGEST_DEAD_LETTER = 64 * 1024 * 1024
+# That nobody answers, rather than that a broker keeps its configuration to itself.
+_SILENCE = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001 - there are no public names
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+    }
+)
 
 
 class Identity(NamedTuple):
@@ -88,3 +99,19 @@ def topic_config(admin: AdminClient, topic: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     entries = admin.describe_configs([resource], request_timeout=client.TIMEOUT)[resource].result()
     return {name: str(entry.value) for name, entry in entries.items()}
+
+
+def largest_batch(settings: Settings, topic: str) -> int:
+    """The most bytes of a compressed batch that the topic takes; what a producer sends at most where nobody tells.
+
+    Raises ConfigError where no broker answers.
+    """
+    try:
+        found = topic_config(AdminClient(client_config(settings)), topic).get("max.message.bytes", "")
+    except KafkaException as exc:
+        if exc.args[0].code() in _SILENCE:
+            raise ConfigError(
+                f"Kafka at {settings.kafka_bootstrap_servers}: {exc.args[0].str()}: check KAFKA_BOOTSTRAP_SERVERS"
+            ) from exc
+        return LARGEST_MESSAGE
+    return min(int(found), LARGEST_MESSAGE) if found.isdecimal() else LARGEST_MESSAGE

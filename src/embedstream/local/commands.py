@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedstream.display import say
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.local.names import ALIASES, PARTS
 from embedstream.options import AsJson, command_group
@@ -54,7 +55,7 @@ def up(
     ports = {"kafka": kafka_port, "postgres": postgres_port, "flink": flink_port, "service": service_port}
     fixed = {name: port for name, port in ports.items() if port}
     parts = chosen_parts(only, no_job=no_job)
-    raise typer.Exit(stack.up_in_background(parts, fixed, print) if detach else stack.up(parts, fixed, _say))
+    raise typer.Exit(stack.up_in_background(parts, fixed, say) if detach else stack.up(parts, fixed, _say))
 
 
 def _stack(directory: Path) -> Stack:
@@ -75,7 +76,7 @@ def chosen_parts(only: str | None, *, no_job: bool) -> tuple[str, ...]:
 
 def _say(name: str, message: str) -> None:
     with suppress(OSError):  # a reader that has gone is no reason to stop
-        print(f"{time.strftime('%H:%M:%S')} {name:<11} {message}", flush=True)
+        say(f"{time.strftime('%H:%M:%S')} {name:<11} {message}")
 
 
 @app.command()
@@ -90,14 +91,14 @@ def down(
     stack = _stack(directory)
     match stack.down():
         case None:
-            print(f"stopped the stack in {stack.directory}")
+            say(f"stopped the stack in {stack.directory}")
         case ():
-            print(f"no stack runs in {stack.directory}")
+            say(f"no stack runs in {stack.directory}")
         case left:
-            print(f"ended what a killed stack had left in {stack.directory}: {', '.join(left)}")
+            say(f"ended what a killed stack had left in {stack.directory}: {', '.join(left)}")
     if delete:
         stack.delete()
-        print(f"deleted what it kept in {stack.directory}")
+        say(f"deleted what it kept in {stack.directory}")
 
 
 @app.command()
@@ -111,7 +112,7 @@ def status(
     """
     stack = _stack(directory)
     state = stack.state()
-    print(json.dumps(_facts(stack, state), indent=2) if as_json else _table(stack, state))
+    say(json.dumps(_facts(stack, state), indent=2) if as_json else _table(stack, state))
     raise typer.Exit(0 if state.is_ready else 1)
 
 
@@ -155,7 +156,7 @@ def env(directory: Directory = DEFAULT_DIRECTORY) -> None:
     state = stack.state()
     if not state.is_running:
         raise ConfigError(f"no stack runs in {stack.directory}: start it with `embedstream local up`")
-    print(render_exports(state.exports))
+    say(render_exports(state.exports))
 
 
 def render_exports(variables: dict[str, str]) -> str:
@@ -167,5 +168,5 @@ def main() -> None:
     try:
         app(prog_name="embedstream local")
     except EmbedstreamError as exc:
-        sys.stderr.write(f"embedstream: {exc}\n")
+        say(f"embedstream: {exc}", to_stderr=True)
         sys.exit(2 if isinstance(exc, ConfigError) else 1)

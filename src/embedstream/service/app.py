@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -15,28 +16,38 @@ from werkzeug.exceptions import HTTPException
 
 import embedstream
 from embedstream.service import hooks
-from embedstream.service.batching import Draining, EngineFailed, QueueFull
+from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
+from embedstream.service.door import WAITING
 from embedstream.service.embedder import Loading
-from embedstream.service.openai import answer_of, read_embeddings
+from embedstream.service.openai import answer_of, check_name, model_of, read_embeddings
 from embedstream.service.problem import Problem, answer, json_response
-from embedstream.service.wire import Limits, Many, One, as_base64, read_generate
+from embedstream.service.wire import Limits, One, as_base64, read_generate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from embedstream.errors import EmbedstreamError
+    from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
+    from embedstream.service.engine import EngineFacts
+    from embedstream.service.tokens import Text
+    from embedstream.service.wire import Encoding
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 routes = Blueprint("embedding", __name__)
 
+_SHORT_SECONDS = 0.02
+
 
 class _Context:
     """What the routes need of their application."""
 
-    def __init__(self, embedder: Embedder, limits: Limits) -> None:
+    def __init__(self, embedder: Embedder, limits: Limits, *, token_ids: bool) -> None:
         self.embedder = embedder
         self.limits = limits
+        self.token_ids = token_ids
 
 
 def create_app(embedder: Embedder, settings: Settings) -> Flask:
@@ -50,13 +61,14 @@ def create_app(embedder: Embedder, settings: Settings) -> Flask:
     )
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_request_bytes
-    app.extensions["embedstream"] = _Context(embedder, limits)
+    app.extensions["embedstream"] = _Context(embedder, limits, token_ids=settings.embedding_accept_token_ids)
+    app.url_map.strict_slashes = False
     app.register_blueprint(routes)
     hooks.install(app, settings.embedding_api_key, embedder.metrics)
     app.register_error_handler(Problem, _refuse)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
-    for kind in (QueueFull, Draining, Loading, EngineFailed):
+    for kind in (QueueFull, Draining, Loading, EngineFailed, NothingToEmbed):
         app.register_error_handler(kind, _embedder_problem)
     return app
 
@@ -67,18 +79,46 @@ def _context() -> _Context:
 
 @routes.post("/generate")
 def generate() -> Response:
-    context = _context()
-    asked = read_generate(_body(context), context.limits, context.embedder.facts.model_name)
-    if isinstance(asked, One):
-        return json_response(_one(asked, context.embedder))
-    return json_response(_many(asked, context.embedder))
+    return _embedded(_asked_of_generate)
 
 
 @routes.post("/v1/embeddings")
 def embeddings() -> Response:
-    context = _context()
-    asked = read_embeddings(_body(context), context.limits, context.embedder.engine)
-    return json_response(answer_of(context.embedder.embed(asked.texts), context.embedder.facts, asked.encoding))
+    return _embedded(_asked_of_openai)
+
+
+class _Asked(NamedTuple):
+    texts: Sequence[Text]
+    answer: Callable[[Embedded], dict[str, Any]]
+
+
+def _asked_of_generate(context: _Context) -> _Asked:
+    facts = context.embedder.facts
+    asked = read_generate(_body(context), context.limits, facts.model_name)
+    if isinstance(asked, One):
+        return _Asked([asked.text], partial(_one, asked, facts))
+    return _Asked(asked.texts, partial(_many, asked.encoding, facts))
+
+
+def _asked_of_openai(context: _Context) -> _Asked:
+    facts = context.embedder.facts
+    asked = read_embeddings(_body(context), context.limits, context.embedder.engine, token_ids=context.token_ids)
+    return _Asked(asked.texts, partial(answer_of, facts=facts, encoding=asked.encoding))
+
+
+def _embedded(read: Callable[[_Context], _Asked]) -> Response:
+    """The answer with vectors, or an empty one that stands for it where the door waits for them."""
+    context, waiting = _context(), request.environ.get(WAITING)
+    if waiting and waiting.future:
+        pending, answer = waiting.asked
+    else:
+        asked = read(context)
+        pending, answer = context.embedder.submit(asked.texts), asked.answer
+        # To be asked again costs more than a short wait.
+        if waiting and not pending.done_within(_SHORT_SECONDS):
+            waiting.future, waiting.asked = pending.settled, (pending, answer)
+            return Response(status=HTTPStatus.ACCEPTED)
+    return json_response(answer(context.embedder.result(pending)))
 
 
 def _body(context: _Context) -> bytes:
@@ -86,11 +126,14 @@ def _body(context: _Context) -> bytes:
     if not request.is_json:
         message = "the body must have the content type application/json"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_application_json", message)
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        message = "the body's Content-Encoding is not known: send it as gzip, or as it is"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown_content_encoding", message)
     return request.get_data(cache=False)
 
 
-def _one(asked: One, embedder: Embedder) -> dict[str, Any]:
-    embedded, facts = embedder.embed([asked.text]), embedder.facts
+def _one(asked: One, facts: EngineFacts, embedded: Embedded) -> dict[str, Any]:
     [count] = embedded.token_counts
     return {
         "id": asked.echo["id"],
@@ -104,19 +147,32 @@ def _one(asked: One, embedder: Embedder) -> dict[str, Any]:
         "metadata": asked.echo["metadata"],
         "token_count": count,
         "truncated": count > facts.max_tokens,
+        "unknown_tokens": embedded.unknown_tokens[0],
     }
 
 
-def _many(asked: Many, embedder: Embedder) -> dict[str, Any]:
-    embedded, facts = embedder.embed(asked.texts), embedder.facts
+def _many(encoding: Encoding, facts: EngineFacts, embedded: Embedded) -> dict[str, Any]:
     return {
         "model_name": facts.model_name,
         "model_revision": facts.model_revision,
         "embedding_dimension": facts.embedding_dimension,
-        "embeddings": as_base64(embedded.vectors) if asked.encoding == "base64" else embedded.vectors,
+        "embeddings": as_base64(embedded.vectors) if encoding == "base64" else embedded.vectors,
         "token_counts": embedded.token_counts,
         "truncated": [count > facts.max_tokens for count in embedded.token_counts],
+        "unknown_tokens": embedded.unknown_tokens,
     }
+
+
+@routes.get("/v1/models")
+def models() -> Response:
+    return json_response({"object": "list", "data": [model_of(_context().embedder)]})
+
+
+@routes.get("/v1/models/<path:name>")
+def model(name: str) -> Response:
+    embedder = _context().embedder
+    check_name(name.rstrip("/"), embedder.facts.model_name)
+    return json_response(model_of(embedder))
 
 
 @routes.get("/health")
@@ -164,6 +220,8 @@ def _problem_of(exc: EmbedstreamError) -> Problem:
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", str(exc), retry_after=exc.retry_after)
         case Loading():
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "loading", str(exc), retry_after=exc.retry_after)
+        case NothingToEmbed():
+            return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"text_{exc.unseen}", str(exc), exc.index)
         case EngineFailed():
             return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(exc), exc.index)
         case _:

@@ -12,7 +12,8 @@ import math
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from embedstream.service.engine import Engine, Vectors
-    from embedstream.service.tokens import Ids, Text, Tokens
+    from embedstream.service.tokens import Ids, Text, Tokens, Unseen
 
     Infer = Callable[[Sequence[Ids]], Vectors]
 
@@ -40,7 +41,7 @@ _LONGEST_RETRY_SECONDS = 60
 
 
 class QueueFull(RetryLater):
-    """As many texts wait as may."""
+    """As many texts or requests wait as may."""
 
 
 class Draining(RetryLater):
@@ -55,26 +56,60 @@ class EngineFailed(EmbedstreamError):
         self.index = index
 
 
+class NothingToEmbed(EmbedstreamError):
+    """The model sees nothing of the text at `index`, so that its vector would be that of all such texts."""
+
+    _MESSAGES: ClassVar[dict[Unseen, str]] = {
+        "invisible": "the model sees nothing of the text: it has nothing but invisible characters",
+        "unknown": "the model sees nothing of the text: its vocabulary has no piece for any of its words or signs",
+    }
+
+    def __init__(self, index: int, unseen: Unseen) -> None:
+        super().__init__(self._MESSAGES[unseen])
+        self.index = index
+        self.unseen = unseen
+
+
 class Embedded(NamedTuple):
-    """Vectors float32 (texts, dimension), and each text's number of tokens before truncation."""
+    """Vectors float32 (texts, dimension), and each text's number of tokens before truncation, with those among them
+    that the model's vocabulary has no piece for.
+    """
 
     vectors: Vectors
     token_counts: list[int]
+    unknown_tokens: list[int]
 
 
-class _Request:
+class Pending:
+    """Texts that were accepted; whoever waits for their vectors needs no thread for it."""
+
     def __init__(self, texts: int, dimension: int) -> None:
         self.vectors = np.empty((texts, dimension), np.float32)
+        self.token_counts: list[int] = []
+        self.unknown_tokens: list[int] = []
         self.left = texts
-        self.settled = threading.Event()
-        if not texts:
-            self.settled.set()
         self.error: EmbedstreamError | None = None
+        self.settled: Future[None] = Future()
+
+    def done_within(self, seconds: float) -> bool:
+        """Wait at most so long; tells whether all is done."""
+        try:
+            self.settled.result(seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def result(self) -> Embedded:
+        """Wait for the vectors; raises Draining or EngineFailed."""
+        self.settled.result()
+        if self.error:
+            raise self.error
+        return Embedded(self.vectors, self.token_counts, self.unknown_tokens)
 
 
 class _Item(NamedTuple):
     number: int
-    request: _Request
+    request: Pending
     row: int
     ids: Ids
     since: float
@@ -87,7 +122,8 @@ def _nobody(_batch: BatchFacts) -> None:
 class Batcher:
     """Shares an engine among requests; ready to use once made.
 
-    `queue_texts` is the number of texts that may be accepted and not yet done; `on_batch` is told of each run.
+    `queue_texts` is the number of texts that may be accepted and not yet done, in at most `requests` requests (None: in
+    as many as there are texts); `on_batch` is told of each run.
     """
 
     def __init__(
@@ -95,18 +131,21 @@ class Batcher:
         engine: Engine,
         *,
         queue_texts: int,
+        requests: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
         on_batch: Callable[[BatchFacts], None] = _nobody,
     ) -> None:
         self._engine = engine
         self._on_batch = on_batch
         self._queue_texts = queue_texts
+        self._most_requests = requests or queue_texts
         self._batch_tokens = batch_tokens
         self._changed = threading.Condition()
         self._buckets: dict[int, deque[_Item]] = {}
-        self._requests: set[_Request] = set()
+        self._requests: set[Pending] = set()
         self._accepted = 0
         self._number = 0
+        self._promised = 0.0
         self._draining = False
         self._ended = False
         self._measured: deque[tuple[int, float]] = deque(maxlen=_MEASURED_BATCHES)
@@ -124,23 +163,24 @@ class Batcher:
         return self._accepted
 
     def embed(self, texts: Sequence[Text]) -> Embedded:
-        """Wait for the vectors of texts, of which there must be no more than `queue_texts`.
+        """Wait for the vectors of texts; raises what `submit` and `Pending.result` do."""
+        return self.submit(texts).result()
 
-        Raises QueueFull or Draining, with the seconds to wait where they are known, and EngineFailed.
+    def submit(self, texts: Sequence[Text]) -> Pending:
+        """Accept texts, of which there must be no more than `queue_texts`.
+
+        Raises QueueFull or Draining, with the seconds to wait where they are known, and NothingToEmbed.
         """
         request = self._admit(len(texts))
         try:
-            counts: list[int] = []
             for chunk in _chunks(texts):
-                if request.settled.is_set():  # the service ends
+                if request.settled.done():  # the service ends
                     break
-                counts += self._submit(request, texts, chunk)
-            request.settled.wait()
-        finally:
+                self._submit(request, texts, chunk)
+        except BaseException:
             self._forget(request)
-        if request.error:
-            raise request.error
-        return Embedded(request.vectors, counts)
+            raise
+        return request
 
     def drain(self, seconds: float) -> bool:
         """Take nothing new, finish what was accepted, then end; what takes longer than `seconds` fails as Draining.
@@ -151,35 +191,55 @@ class Batcher:
             self._draining = True
             finished = self._changed.wait_for(lambda: not self._requests, seconds)
             self._ended = True
-            for request in self._requests:
+            for request in list(self._requests):
                 request.error = Draining("the service ended before the texts' turn came")
-                request.settled.set()
+                self._forget(request)
+                request.settled.set_result(None)
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(seconds if finished else 0)
         return finished
 
-    def _admit(self, texts: int) -> _Request:
-        request = _Request(texts, self._engine.facts.embedding_dimension)
+    def _admit(self, texts: int) -> Pending:
+        request = Pending(texts, self._engine.facts.embedding_dimension)
         with self._changed:
             if self._draining:
                 raise Draining("the service takes no new texts: it is about to end", 1.0)
             excess = self._accepted + texts - self._queue_texts
             if excess > 0:
-                raise QueueFull(f"{self._accepted} texts wait already", self.seconds_for(excess))
+                raise QueueFull(f"{self._accepted} texts wait already", self._room_after(excess, texts))
+            if len(self._requests) >= self._most_requests:
+                excess = self._accepted // self._most_requests
+                raise QueueFull(f"{len(self._requests)} requests wait already", self._room_after(excess, texts))
             self._accepted += texts
             self._requests.add(request)
+        if not texts:
+            self._forget(request)
+            request.settled.set_result(None)
         return request
 
-    def seconds_for(self, texts: int) -> float:
-        """How long so many texts will take at the rate of the latest batches: from 1 to 60 seconds."""
-        done, seconds = (sum(column) for column in zip(*self._measured, strict=True)) if self._measured else (0, 0)
-        if not done:
-            return 1.0
-        return min(_LONGEST_RETRY_SECONDS, max(1, math.ceil(texts * seconds / done / self._engine.workers)))
+    def _room_after(self, excess: int, texts: int) -> float:
+        """In how many seconds, from 1 to 60, to come again with texts for which `excess` others must be done first.
 
-    def _submit(self, request: _Request, texts: Sequence[Text], chunk: range) -> list[int]:
+        Who was told so before comes first, or all would come at once; but no later than all that wait now are done.
+        """
+        now = time.monotonic()
+        free = max(now + self._seconds_for(excess), self._promised + self._seconds_for(texts))
+        self._promised = min(free, now + self._seconds_for(self._queue_texts), now + _LONGEST_RETRY_SECONDS)
+        return max(1, math.ceil(self._promised - now))
+
+    def _seconds_for(self, texts: int) -> float:
+        """How long so many texts take at the rate of the latest batches."""
+        done, seconds = (sum(column) for column in zip(*self._measured, strict=True)) if self._measured else (0, 0.0)
+        return texts * seconds / done / self._engine.workers if done else 0.0
+
+    def _submit(self, request: Pending, texts: Sequence[Text], chunk: range) -> None:
         tokens = self._tokenize([texts[index] for index in chunk])
+        for index, one in zip(chunk, tokens, strict=True):
+            if one.unseen:
+                raise NothingToEmbed(index, one.unseen)
+            request.token_counts.append(one.total)
+            request.unknown_tokens.append(one.unknown)
         since = time.perf_counter()
         with self._changed:
             for index, one in zip(chunk, tokens, strict=True):
@@ -187,7 +247,6 @@ class Batcher:
                 bucket.append(_Item(self._number, request, index, one.ids, since))
                 self._number += 1
             self._changed.notify_all()
-        return [one.total for one in tokens]
 
     def _tokenize(self, texts: Sequence[Text]) -> list[Tokens]:
         if len(texts[0]) <= _HUGE_CHARACTERS:
@@ -196,7 +255,7 @@ class Batcher:
         with self._one_huge:
             return self._engine.tokenize(texts)
 
-    def _forget(self, request: _Request) -> None:
+    def _forget(self, request: Pending) -> None:
         with self._changed:
             self._accepted -= request.left
             request.left = 0
@@ -219,14 +278,18 @@ class Batcher:
     def _take(self) -> list[_Item]:
         """Wait for a batch; an empty one means the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._buckets or self._ended)
-            if self._ended:
-                return []
-            length, bucket = min(self._buckets.items(), key=lambda entry: entry[1][0].number)
-            fitting = max(1, self._batch_tokens // length)
-            batch = [bucket.popleft() for _ in range(min(fitting, len(bucket)))]
-            if not bucket:
-                del self._buckets[length]
+            batch: list[_Item] = []
+            while not batch:
+                self._changed.wait_for(lambda: self._buckets or self._ended)
+                if self._ended:
+                    return []
+                length, bucket = min(self._buckets.items(), key=lambda entry: entry[1][0].number)
+                fitting = max(1, self._batch_tokens // length)
+                batch = [bucket.popleft() for _ in range(min(fitting, len(bucket)))]
+                if not bucket:
+                    del self._buckets[length]
+                # Of a request that was refused after all, nobody waits for the rest.
+                batch = [item for item in batch if item.request.left]
             return batch
 
     def _run(self, infer: Infer, batch: Sequence[_Item]) -> None:
@@ -253,7 +316,8 @@ class Batcher:
                     request.left -= 1
                     self._accepted -= 1
                     if not request.left:
-                        request.settled.set()
+                        self._forget(request)
+                        request.settled.set_result(None)
 
 
 def _chunks(texts: Sequence[Text]) -> Iterator[range]:

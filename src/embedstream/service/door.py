@@ -1,7 +1,8 @@
 """The way in: reads requests, and hands each to the WSGI application once it is complete.
 
-A WSGI server lends a thread to each client for as long as it takes to send; a few that dribble would have them all.
-Here a client that is still sending has no thread, and EMBEDDING_READ_SECONDS.
+A WSGI server lends a thread to each client for as long as it takes to send, and to answer; a few that dribble, or some
+that wait, would have them all. Here a client that is still sending has no thread, and EMBEDDING_READ_SECONDS; and a
+request whose vectors are not there yet has none: the application is asked again when they are.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import asyncio
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
+from embedstream.service.gunzip import ENCODINGS, Gunzip
 from embedstream.service.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+    from concurrent.futures import Future
     from wsgiref.types import WSGIApplication
 
     Message = MutableMapping[str, Any]
@@ -29,15 +33,31 @@ if TYPE_CHECKING:
 REFUSAL = "embedstream.refusal"
 """Where a WSGI environment has the Problem of a request that was not read."""
 
+WAITING = "embedstream.waiting"
+"""Where a WSGI environment has a Waiting; without one an application waits itself."""
+
 _MAX_DISCARDED_BYTES = 268_435_456
 _LEAVING_SECONDS = 0.5
+_SPARE_THREADS = 8
 _POLL = 0.01
 
 
-class Door:
-    """An ASGI application over a WSGI application that has so many threads.
+class Waiting:
+    """An application that sets `future` is asked again once that is done, with what it left here; its first answer
+    goes nowhere.
+    """
 
-    Of a body larger than `max_body` bytes only the length is passed on; all bodies together may have `max_held`.
+    def __init__(self) -> None:
+        self.future: Future[None] | None = None
+        self.asked: Any = None
+        self.began: tuple[float, str] | None = None
+
+
+class Door:
+    """An ASGI application over a WSGI application that has so many threads for what is posted, and some for all else.
+
+    Of a body larger than `max_body` bytes only the length is passed on; all bodies together may have `max_held`. Both
+    count what gzip decodes to.
     """
 
     def __init__(
@@ -45,6 +65,8 @@ class Door:
     ) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(threads, "request")
+        # Never behind texts that are being read: how the service is, and answers that are there.
+        self._spare_threads = ThreadPoolExecutor(_SPARE_THREADS, "answer")
         self._read_seconds = read_seconds
         self._max_body = max_body
         self._max_held = max_held
@@ -53,9 +75,13 @@ class Door:
         self._answered = -_LEAVING_SECONDS
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        body = _Body()
+        environ = _environ(scope)
+        gunzip = Gunzip() if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() in ENCODINGS else None
+        if gunzip:
+            del environ["HTTP_CONTENT_ENCODING"]
+        body = _Body(gunzip)
         try:
-            environ = _environ(scope) | await self._read(body, receive)
+            environ |= await self._read(body, receive)
             self._answering += 1
             try:
                 await self._answer(environ, send)
@@ -75,15 +101,23 @@ class Door:
             time.sleep(_POLL)
 
     async def _answer(self, environ: dict[str, Any], send: Send) -> None:
-        response = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, environ)
+        response = await self._ask(
+            environ, self._threads if environ["REQUEST_METHOD"] == "POST" else self._spare_threads
+        )
+        if future := environ[WAITING].future:
+            # What was read is not read again.
+            environ |= {"wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"}
+            await asyncio.shield(asyncio.wrap_future(future))
+            response = await self._ask(environ, self._spare_threads)
         if REFUSAL in environ:
             response.headers["Connection"] = "close"
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.get_data()})
 
-    def _ask(self, environ: dict[str, Any]) -> Response:
-        return Response.from_app(self._application, environ, buffered=True)
+    async def _ask(self, environ: dict[str, Any], threads: ThreadPoolExecutor) -> Response:
+        ask = partial(Response.from_app, self._application, environ, buffered=True)
+        return await asyncio.get_running_loop().run_in_executor(threads, ask)
 
     async def _read(self, body: _Body, receive: Receive) -> dict[str, Any]:
         try:
@@ -94,6 +128,9 @@ class Door:
             return {REFUSAL: Problem(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", message)}
         if body.torn:
             return {REFUSAL: Problem(HTTPStatus.BAD_REQUEST, "request_torn", "the request ended before its body did")}
+        if body.broken or (body.gunzip and not body.gunzip.complete and body.length <= self._max_body):
+            message = "the body is not whole gzip, as its Content-Encoding says"
+            return {REFUSAL: Problem(HTTPStatus.BAD_REQUEST, "not_gzip", message)}
         if body.refused:
             message = "as many requests are being read as there is memory for"
             return {REFUSAL: Problem(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, retry_after=1.0)}
@@ -111,6 +148,11 @@ class Door:
             more = message.get("more_body", False)
 
     def _keep(self, body: _Body, chunk: bytes) -> None:
+        if body.gunzip and not body.broken and body.length <= self._max_body:
+            try:
+                chunk = body.gunzip.decode(chunk, self._max_body - body.length + 1)
+            except ValueError:
+                body.broken = True
         body.length += len(chunk)
         body.refused = body.refused or self._held + len(chunk) > self._max_held
         if body.refused or body.length > self._max_body:
@@ -122,7 +164,9 @@ class Door:
 
 
 class _Body:
-    def __init__(self) -> None:
+    def __init__(self, gunzip: Gunzip | None) -> None:
+        self.gunzip = gunzip
+        self.broken = False
         self.kept = bytearray()
         self.length = 0
         self.refused = False
@@ -150,6 +194,7 @@ def _environ(scope: Mapping[str, Any]) -> dict[str, Any]:
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
+        WAITING: Waiting(),
         **_headers(scope["headers"]),
     }
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from typing import TYPE_CHECKING, Literal
 
 from embedstream.errors import RetryLater
-from embedstream.service.batching import Batcher, Draining, Embedded, QueueFull
+from embedstream.service.batching import Batcher, Draining
 from embedstream.service.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from embedstream.service.batching import Embedded, Pending
     from embedstream.service.engine import Engine, EngineFacts
     from embedstream.service.tokens import Text
 
@@ -25,21 +26,25 @@ class Loading(RetryLater):
 class Embedder:
     """`loading` until it is started with an engine, then `ready`, and `draining` from the call of `drain`.
 
-    `requests` is how many may wait for vectors at a time.
+    `requests` is how many may wait for vectors at a time; None stands for as many as there may be texts.
     """
 
-    def __init__(self, *, queue_texts: int, requests: int) -> None:
+    def __init__(self, *, queue_texts: int, requests: int | None = None) -> None:
         self.status: Status = "loading"
-        self.requests = requests
+        self.requests = requests or queue_texts
         self.metrics = Metrics(lambda: self.queue_length)
+        self.started = 0
+        """When the engine came, in epoch seconds."""
         self._queue_texts = queue_texts
-        self._slots = threading.BoundedSemaphore(requests)
         self._engine: Engine | None = None
         self._batcher: Batcher | None = None
 
     def start(self, engine: Engine) -> None:
         """Be ready, once the engine's workers are."""
-        self._batcher = Batcher(engine, queue_texts=self._queue_texts, on_batch=self.metrics.count_batch)
+        self._batcher = Batcher(
+            engine, queue_texts=self._queue_texts, requests=self.requests, on_batch=self.metrics.count_batch
+        )
+        self.started = int(time.time())
         self._engine = engine
         if self.status == "loading":
             self.status = "ready"
@@ -67,19 +72,17 @@ class Embedder:
         if self.status == "loading":
             raise Loading("the model is being loaded", 1.0)
 
-    def embed(self, texts: Sequence[Text]) -> Embedded:
-        """Wait for vectors; raises QueueFull, Draining, Loading or EngineFailed."""
+    def submit(self, texts: Sequence[Text]) -> Pending:
+        """Accept texts, for whose vectors nobody waits yet; raises QueueFull, Draining or Loading."""
         self.check_ready()
         if self._batcher is None:
             raise Loading("the model is being loaded", 1.0)
-        if not self._slots.acquire(blocking=False):
-            seconds = self._batcher.seconds_for(self.queue_length // self.requests)
-            raise QueueFull("as many requests wait already as may", seconds)
-        try:
-            embedded = self._batcher.embed(texts)
-        finally:
-            self._slots.release()
-        self.metrics.count_texts(embedded.token_counts, self.facts.max_tokens)
+        return self._batcher.submit(texts)
+
+    def result(self, pending: Pending) -> Embedded:
+        """Wait for the vectors; raises Draining or EngineFailed."""
+        embedded = pending.result()
+        self.metrics.count_texts(embedded, self.facts.max_tokens)
         return embedded
 
     def drain(self, seconds: float) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flask import g, request
 
-from embedstream.service.door import REFUSAL
+from embedstream.service.door import REFUSAL, WAITING, Waiting
 from embedstream.service.problem import Problem
 
 if TYPE_CHECKING:
@@ -37,11 +37,13 @@ def install(app: Flask, key: SecretStr | None, metrics: Metrics) -> None:
 
     def check_key() -> None:
         given = request.headers.get("Authorization", "")
-        if key and request.path != _WITHOUT_KEY and not _is_bearer_of(given, key.get_secret_value()):
+        if key and request.path.rstrip("/") != _WITHOUT_KEY and not _is_bearer_of(given, key.get_secret_value()):
             message = "the request has no, or another, key: send EMBEDDING_API_KEY as Authorization: Bearer"
             raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
 
     def count(response: Response) -> Response:
+        if waits():
+            return response
         path = request.url_rule.rule if request.url_rule else "other"
         metrics.count_request(path, response.status_code, g.get("code"))
         return response
@@ -59,10 +61,22 @@ def in_log() -> dict[str, str]:
     return {"request_id": g.request_id}
 
 
+def waits() -> bool:
+    """Whether this is no answer yet: the application will be asked again."""
+    waiting = request.environ.get(WAITING)
+    return not g.again and waiting is not None and waiting.future is not None
+
+
 def _begin() -> None:
-    g.started = time.perf_counter()
+    waiting = request.environ.get(WAITING) or Waiting()
+    g.again = waiting.began is not None
+    waiting.began = waiting.began or (time.perf_counter(), _request_id())
+    g.started, g.request_id = waiting.began
+
+
+def _request_id() -> str:
     given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if _USABLE_ID.fullmatch(given) else f"{_PROCESS}-{next(_NUMBERS)}"
+    return given if _USABLE_ID.fullmatch(given) else f"{_PROCESS}-{next(_NUMBERS)}"
 
 
 def _is_bearer_of(given: str, key: str) -> bool:
@@ -83,7 +97,7 @@ def _name(response: Response) -> Response:
 
 
 def _log(response: Response) -> Response:
-    if logger.isEnabledFor(logging.DEBUG):
+    if logger.isEnabledFor(logging.DEBUG) and not waits():
         milliseconds = 1000 * (time.perf_counter() - g.started)
         message = "%s %s %d %.1f ms"
         logger.debug(message, request.method, request.path, response.status_code, milliseconds, extra=in_log())

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from embedstream.service.batching import Embedded
 
 _LATEST_BATCHES = 64
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -32,6 +34,7 @@ class Metrics:
         self._refused = self._counter("refused", "Requests refused, by the code of the error", "code")
         self._texts = self._counter("texts", "Texts embedded")
         self._truncated = self._counter("truncated_texts", "Texts of which the model saw the beginning only")
+        self._unknown = self._counter("unknown_tokens", "Tokens that the model's vocabulary has no piece for")
         self._tokens = self._counter("tokens", "Tokens computed")
         self._padded = self._counter("padded_tokens", "Tokens computed, with those that fill a batch up")
         self._waits = self._histogram("wait_seconds", "Wait of a batch's first text for a free worker")
@@ -56,9 +59,10 @@ class Metrics:
         if code:
             self._refused.labels(code).inc()
 
-    def count_texts(self, token_counts: Sequence[int], max_tokens: int) -> None:
-        self._texts.inc(len(token_counts))
-        self._truncated.inc(sum(count > max_tokens for count in token_counts))
+    def count_texts(self, embedded: Embedded, max_tokens: int) -> None:
+        self._texts.inc(len(embedded.token_counts))
+        self._truncated.inc(sum(count > max_tokens for count in embedded.token_counts))
+        self._unknown.inc(sum(embedded.unknown_tokens))
 
     def count_batch(self, batch: BatchFacts) -> None:
         self._tokens.inc(batch.tokens)

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from embedstream.service.model import Model
 
-FAR = 1e9
+FAR = 1e4
+"""So low that a score or a value beside it never counts. Not lower: with 1e9 the runtime's attention in bfloat16 gave
+vectors at a cosine of 0.9997 to those in float32, up to 1e8 it is 0.99995; in float32 they are the same to the bit.
+"""
 
 
 def parameters() -> tuple[Node, Node]:

@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedstream.service.batching import Embedded
+    from embedstream.service.embedder import Embedder
     from embedstream.service.engine import Engine, EngineFacts
     from embedstream.service.tokens import Text
+
+
+_FOREIGN = (
+    "the input has token ids, and nothing tells of which tokenizer: send strings (LangChain: "
+    "check_embedding_ctx_length=False), or, if they are those of {model_name}, set EMBEDDING_ACCEPT_TOKEN_IDS=true"
+)
 
 
 class Asked(NamedTuple):
@@ -32,13 +39,17 @@ class Asked(NamedTuple):
     encoding: Encoding
 
 
-def read_embeddings(body: bytes, limits: Limits, engine: Engine) -> Asked:
-    """Raises Problem for every body that is not as it must be. Fields that are not known are ignored."""
+def read_embeddings(body: bytes, limits: Limits, engine: Engine, *, token_ids: bool) -> Asked:
+    """Raises Problem for every body that is not as it must be, and without `token_ids` for lists of those. Fields that
+    are not known are ignored.
+    """
     given = read_object(body)
     _check_model(given.get("model"), engine.facts.model_name)
     _check_dimensions(given.get("dimensions"), engine.facts)
     texts = _as_list(given.get("input"))
     check_number(texts, limits.max_texts)
+    if not token_ids and any(isinstance(text, list) for text in texts):
+        refuse("token_ids_not_accepted", _FOREIGN.format(model_name=engine.facts.model_name))
     for index, text in enumerate(texts):
         if isinstance(text, list):
             _check_ids(text, index, engine.vocabulary, limits.max_text_bytes)
@@ -65,9 +76,24 @@ def answer_of(embedded: Embedded, facts: EngineFacts, encoding: Encoding) -> dic
     return {"object": "list", "data": data, "model": facts.model_name, "usage": usage}
 
 
+def model_of(embedder: Embedder) -> dict[str, Any]:
+    """OpenAI's description of a model; raises Loading."""
+    name = embedder.facts.model_name
+    return {
+        "id": name,
+        "object": "model",
+        "created": embedder.started,
+        "owned_by": name.rpartition("/")[0] or "unknown",
+    }
+
+
 def _check_model(wanted: object, model_name: str) -> None:
     if wanted is None:
         refuse("model_missing", f"the body has no model: the model of this service is {model_name}")
+    check_name(wanted, model_name)
+
+
+def check_name(wanted: object, model_name: str) -> None:
     if not names(wanted, model_name):
         raise Problem(HTTPStatus.NOT_FOUND, "model_not_found", f"the model of this service is {model_name}")
 
@@ -95,4 +121,5 @@ def _check_ids(ids: Sequence[object], index: int, vocabulary: int, most: int) ->
         message = f"the text has {len(ids)} ids, but no more than {most} are accepted"
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text_too_large", message, index)
     if not all(type(id) is int and 0 <= id < vocabulary for id in ids):
-        refuse("bad_token", f"an id is no integer from 0 to {vocabulary - 1}", index)
+        message = f"an id is no integer from 0 to {vocabulary - 1}, so that they are not the model's: send strings"
+        refuse("bad_token", message, index)

@@ -50,6 +50,9 @@ def serve(settings: Settings) -> None:
             interface=Interfaces.ASGINL,
             websockets=False,
             workers=1,
+            backlog=2048,
+            # Connections, also those that are idle: beyond it nobody is let in, not even to ask how the service is.
+            backpressure=8192,
             http1_settings=HTTP1Settings(header_read_timeout=round(1000 * settings.embedding_read_seconds)),
             workers_kill_timeout=settings.embedding_drain_seconds + _KILL_SECONDS,
             log_level=LogLevels.error,

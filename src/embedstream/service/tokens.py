@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,8 @@ Text = str | list[int]
 """A text, or the ids of its tokens."""
 
 _MULTIPLE = 8
+# SentencePiece's sign for a space, and byte-level ones for space, line feed, tab and carriage return.
+_WHITE = "\u2581\u0120\u010a\u0109\u010d \n\t\r"
 
 
 class Query(str):
@@ -28,11 +32,19 @@ class Query(str):
     __slots__ = ()
 
 
+Unseen = Literal["invisible", "unknown"]
+"""Why a model sees nothing of a text: there are no pieces, or they all are the one for what is unknown."""
+
+
 class Tokens(NamedTuple):
-    """`ids` is what the model reads, shape (length,); `total` counts what the text has, special tokens included."""
+    """`ids` is what the model reads, shape (length,); `total` counts what the text has, special tokens included, and
+    `unknown` those among them that the vocabulary has no piece for.
+    """
 
     ids: Ids
     total: int
+    unknown: int = 0
+    unseen: Unseen | None = None
 
 
 def padded_length(length: int) -> int:
@@ -60,31 +72,51 @@ class TextTokenizer:
         self._lower_case = model.lower_case
         self._tail = _special_tokens_at_end(self._tokenizer)
         self._frame = _Frame(self._tokenizer, self._prefix, self._tail)
+        self._query_frame = _Frame(self._tokenizer, self._query_prefix, self._tail)
+        pieces = json.loads(self._tokenizer.to_str())["model"]
+        self._unknown = _unknown_token(pieces, self._tokenizer)
+        self._meaningless = _blank_tokens(pieces, self._tokenizer) | {self._unknown}
 
     def __call__(self, texts: Sequence[Text]) -> list[Tokens]:
         encoded = iter(
             self._tokenizer.encode_batch_fast([self._whole(text) for text in texts if isinstance(text, str)])
         )
-        return [self._cut(next(encoded).ids if isinstance(text, str) else self._frame(text)) for text in texts]
+        return [
+            self._cut(
+                next(encoded).ids if isinstance(text, str) else self._frame(text),
+                self._query_frame if isinstance(text, Query) else self._frame,
+            )
+            for text in texts
+        ]
 
     def _whole(self, text: str) -> str:
         whole = (self._query_prefix if isinstance(text, Query) else self._prefix) + text
         return whole.lower() if self._lower_case else whole
 
-    def _cut(self, ids: list[int]) -> Tokens:
-        count = len(ids)
+    def _cut(self, ids: list[int], frame: _Frame) -> Tokens:
+        count, unknown = len(ids), ids.count(self._unknown)
         if count > self._max_tokens:
             ids = ids[: self._max_tokens - self._tail] + ids[count - self._tail :]
-        return Tokens(np.array(ids, np.int32), count)
+        unseen: Unseen | None = None
+        # The look at the pieces ends with the first that means something.
+        own = islice(ids, frame.start_of_text(ids), len(ids) - self._tail)
+        if ids == frame.empty or all(map(self._meaningless.__contains__, own)):
+            unseen = "unknown" if unknown else "invisible"
+        return Tokens(np.array(ids, np.int32), count, unknown, unseen)
 
 
 class _Frame:
-    """What a tokenizer puts around the ids of a text."""
+    """What a tokenizer puts around the ids of a text: `empty` is all of it."""
 
     def __init__(self, tokenizer: Tokenizer, prefix: str, tail: int) -> None:
         bare, full = tokenizer.encode("").ids, tokenizer.encode(prefix).ids
+        self.empty = full
         self._bare = bare[: len(bare) - tail]
         self._head, self._tail = full[: len(full) - tail], full[len(full) - tail :]
+
+    def start_of_text(self, ids: list[int]) -> int:
+        """Where the text begins; where its first piece has the end of the prefix in it, the prefix is part of it."""
+        return len(self._head) if ids[: len(self._head)] == self._head else len(self._bare)
 
     def __call__(self, ids: list[int]) -> list[int]:
         if ids[: len(self._bare)] == self._bare and ids[len(ids) - len(self._tail) :] == self._tail:
@@ -95,3 +127,16 @@ class _Frame:
 def _special_tokens_at_end(tokenizer: Tokenizer) -> int:
     mask = tokenizer.encode("a").special_tokens_mask
     return mask[::-1].index(0) if 0 in mask else 0
+
+
+def _unknown_token(model: dict[str, Any], tokenizer: Tokenizer) -> int:
+    """The id of what the vocabulary has no piece for; -1 where it has pieces for everything."""
+    id = model.get("unk_id") if model["type"] == "Unigram" else tokenizer.token_to_id(model.get("unk_token") or "")
+    return -1 if id is None else id
+
+
+def _blank_tokens(model: dict[str, Any], tokenizer: Tokenizer) -> set[int]:
+    """The ids that stand for white space alone; to BERT's tokenizers, which have none, the same signs are text."""
+    if model["type"] == "WordPiece":
+        return set()
+    return {id for piece, id in tokenizer.get_vocab().items() if not piece.strip(_WHITE)}

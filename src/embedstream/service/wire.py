@@ -65,9 +65,13 @@ def _input_type(given: object) -> type[str]:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    # Unlike orjson, this lets lone surrogates pass, which are then refused by their text's index.
+    encoding = json.detect_encoding(body)
+    if not encoding.startswith("utf-8"):
+        malformed("not_utf8", f"the body is not UTF-8, but looks like {encoding.upper()}: send UTF-8")
+    # Unlike orjson, this lets lone surrogates pass, which are then refused by their text's index; a mark of the byte
+    # order says UTF-8, and nothing else.
     try:
-        given = json.loads(body.decode(), parse_constant=_refuse_constant)
+        given = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         malformed("not_utf8", "the body is not UTF-8")
     except (ValueError, RecursionError):

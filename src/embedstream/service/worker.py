@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SPARE_THREADS = 4
+_THREADS = 64
+"""Requests that are read and tokenised at a time."""
+_FULL_BODIES = 64
+"""Bodies of full size that are held at a time; of small ones there may be many more."""
 _ANSWER_SECONDS = 3.0
 
 
@@ -35,15 +38,13 @@ def start_worker(settings: Settings) -> Door:
     Call it with STOP_SIGNALS blocked in every thread: `_stop_when_told` waits for them.
     """
     configure_logging(settings.log_level)
-    requests = settings.embedding_max_requests
-    embedder = Embedder(queue_texts=settings.embedding_queue_texts, requests=requests)
+    embedder = Embedder(queue_texts=settings.embedding_queue_texts, requests=settings.embedding_max_requests)
     door = Door(
         create_app(embedder, settings),
-        # Some more than may wait for vectors, so that there is always one to say how the service is.
-        threads=requests + _SPARE_THREADS,
+        threads=_THREADS,
         read_seconds=settings.embedding_read_seconds,
         max_body=settings.embedding_max_request_bytes,
-        max_held=requests * settings.embedding_max_request_bytes,
+        max_held=(settings.embedding_max_requests or _FULL_BODIES) * settings.embedding_max_request_bytes,
     )
     _start_thread(_end_with_parent)
     _start_thread(_stop_when_told, embedder, door, settings.embedding_drain_seconds)

@@ -9,11 +9,11 @@ ORDER BY partition
 -- name: stands
 SELECT topic, partition, next
 FROM {progress}
-WHERE (topic, partition) IN (SELECT * FROM unnest(%(topic)s::text[], %(partition)s::integer[]))
+WHERE (topic, partition) IN (SELECT * FROM unnest(%(topic)b::text[], %(partition)b::integer[]))
 
 -- name: open
 INSERT INTO {progress} (topic, partition, next)
-SELECT topic, partition, 0 FROM unnest(%(topic)s::text[], %(partition)s::integer[]) AS new (topic, partition)
+SELECT topic, partition, 0 FROM unnest(%(topic)b::text[], %(partition)b::integer[]) AS new (topic, partition)
 ON CONFLICT DO NOTHING
 
 -- name: advance
@@ -23,8 +23,8 @@ SET
     next = greatest(p.next, n.next), late = p.late + n.late, ids = p.ids + n.ids, back_from = NULL,
     updated_at = CASE WHEN n.next > p.next THEN clock_timestamp() ELSE p.updated_at END
 FROM unnest(
-    %(topic)s::text[], %(partition)s::integer[], %(next)s::bigint[], %(seen)s::bigint[], %(late)s::bigint[],
-    %(ids)s::bigint[]
+    %(topic)b::text[], %(partition)b::integer[], %(next)b::bigint[], %(seen)b::bigint[], %(late)b::bigint[],
+    %(ids)b::bigint[]
 ) AS n (topic, partition, next, seen, late, ids)
 WHERE p.topic = n.topic COLLATE "C" AND p.partition = n.partition AND p.next >= n.seen
 RETURNING p.topic, p.partition, p.next
@@ -55,7 +55,7 @@ LOCK TABLE {ledger} IN SHARE ROW EXCLUSIVE MODE
 -- name: begin
 INSERT INTO {progress} AS p (topic, partition, topic_id, cluster_id, next)
 SELECT %(topic)s, partition, %(topic_id)s, %(cluster_id)s, next
-FROM unnest(%(partition)s::integer[], %(next)s::bigint[]) AS new (partition, next)
+FROM unnest(%(partition)b::integer[], %(next)b::bigint[]) AS new (partition, next)
 ON CONFLICT (topic, partition) DO UPDATE SET
     topic_id = excluded.topic_id, cluster_id = excluded.cluster_id, back_from = NULL,
     next = CASE WHEN %(anew)s THEN excluded.next ELSE greatest(p.next, excluded.next) END

@@ -24,6 +24,6 @@ LIMIT %(count)s
 SELECT
     1 - (embedding <=> %(vector)s::real[]::{vector}) AS similarity, id, text, source, message_timestamp, metadata
 FROM {vectors}
-WHERE metadata @> %(where)s::jsonb
+WHERE {where}
 ORDER BY embedding <=> %(vector)s::real[]::{vector}
 LIMIT %(count)s

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.live import Live
 from rich.text import Text
 
-from embedstream.display import as_json, console
+from embedstream.display import as_json, console, harmless
 from embedstream.errors import EmbedstreamError
 from embedstream.status.show import as_text
 
@@ -27,7 +27,7 @@ def watch(observer: Observer, say: Callable[[str], None], *, json: bool) -> None
         if console.is_terminal and not json:
             with Live(console=console, auto_refresh=False) as live:
                 while True:
-                    live.update(Text(_text(observer), no_wrap=True, overflow="ellipsis"), refresh=True)
+                    live.update(Text(harmless(_text(observer)), no_wrap=True, overflow="ellipsis"), refresh=True)
                     time.sleep(EVERY)
         while True:
             say(_line(observer) if json else f"{_text(observer)}\n")
