@@ -5,7 +5,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from psycopg.sql import SQL, Identifier
 
@@ -14,6 +14,7 @@ from embedstream.doctor import CHECKS, examine
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
 from support.flink import recorded
+from support.progress import record_progress
 
 (RUNNING,) = recorded("jobs.json")["jobs"]
 GOOD_CLUSTER = {
@@ -218,6 +219,74 @@ def test_records_that_expired_unread(prepared):
     admin.delete_records([place])[place].result(10)
     found = states(prepared)["broker.unread"]
     assert (found.state, found.fact.partition(" ")[0]) == ("FAIL", "2")
+
+
+def test_records_behind_an_open_transaction(prepared):
+    """Young ones are said, those that wait for longer than HEALTH_MAX_AGE_SECONDS are a failure."""
+    topic = prepared.kafka_input_topic
+    producer = Producer({**kafka.client_config(prepared), "transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"{}", partition=0, timestamp=int(time.time() * 1000) - 100_000)
+    producer.flush()
+    assert wrong(states(prepared)) == {"broker.transactions"}
+    found = states(prepared)["broker.transactions"]
+    assert found.state == "FAIL"
+    assert "1 offsets of partition 0 wait behind a transaction that has been open for" in found.fact
+    assert f"describe-producers --topic {topic} --partition 0" in found.remedy
+    found = states(prepared, health_max_age_seconds=3600.0)["broker.transactions"]
+    assert (found.state, found.fact.partition(",")[0]) == ("ok", "1 offsets wait behind open transactions")
+    producer.abort_transaction(30)
+    deadline = time.monotonic() + 20
+    while kafka.look(prepared).behind_transaction and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert wrong(states(prepared)) == set()
+
+
+def test_an_offset_beyond_the_end(prepared):
+    topic = prepared.kafka_input_topic
+    with Consumer({**kafka.client_config(prepared), "group.id": prepared.kafka_group_id}) as consumer:
+        consumer.commit(offsets=[TopicPartition(topic, 1, 10_000_000)], asynchronous=False)
+    found = states(prepared)
+    assert wrong(found) == {"broker.offsets"}
+    assert "stands at offset 10,000,000 of partition 1, beyond its end 0" in found["broker.offsets"].fact
+
+
+def test_a_stranger_in_the_group(prepared):
+    with Consumer(
+        {**kafka.client_config(prepared), "group.id": prepared.kafka_group_id, "client.id": "stranger"}
+    ) as consumer:
+        consumer.subscribe([prepared.kafka_input_topic])
+        deadline = time.monotonic() + 30
+        while not consumer.assignment() and time.monotonic() < deadline:
+            consumer.poll(0.2)
+        found = states(prepared)
+    assert wrong(found) == {"broker.group"}
+    assert "stranger at 127.0.0.1" in found["broker.group"].fact
+
+
+PROGRESS = {
+    "another topic": ({"topic_id": "AAAAAAAAAAAAAAAAAAAAAA"}, "broker.identity", "FAIL", "--adopt-topic"),
+    "another cluster": ({"cluster_id": "elsewhere"}, "broker.identity", "FAIL", "--adopt-topic"),
+    "a table beyond the end": ({"stands": 9}, "broker.offsets", "FAIL", "--replace"),
+    "late records": ({"late": 3}, "broker.timestamps", "warn", "VERSION_BY=record"),
+}
+
+
+@pytest.mark.parametrize("name", PROGRESS)
+def test_what_the_progress_of_the_table_says(prepared, name):
+    facts, check, state, remedy = PROGRESS[name]
+    record_progress(prepared, 0, **facts)
+    found = states(prepared)
+    assert wrong(found) == {check}
+    assert found[check].state == state
+    assert remedy in found[check].remedy
+
+
+def test_records_of_which_the_table_knows_are_not_unread(prepared):
+    kafka.produce(prepared, prepared.kafka_input_topic, [Outgoing(b"{}", partition=0)] * 5)
+    record_progress(prepared, 0, stands=4)
+    assert "1 are unread" in states(prepared)["broker.unread"].fact
 
 
 def test_a_lag_that_nears_the_retention(world):

@@ -49,7 +49,9 @@ def test_topic_and_table(settings):
     table.close()
     status = looking.read()
     assert (status.messages, status.lag, status.dead_letters) == (5, 5, 0)
-    assert status.partitions == [Partition(0, 0, 3, 3), Partition(1, 0, 2, 2)]
+    assert status.partitions == [
+        Partition(0, 0, 3, 3, unread=3, stable=3), Partition(1, 0, 2, 2, unread=2, stable=2),
+    ]  # fmt: skip
     assert status.oldest_unread_seconds == pytest.approx(3600, abs=60)
     assert (status.rows, status.deleted, status.index.state) == (9, 1, "none")
     deadline = time.monotonic() + 20  # the server publishes its statistics now and then

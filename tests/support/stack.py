@@ -90,9 +90,7 @@ class RunningStack:
 
     def wait_until_done(self, timeout=120):
         """Wait until the committed offsets are at the end of the topic: all is in the table, or a dead letter."""
-        wait(
-            lambda: all(position.lag == 0 for position in kafka.positions(self.settings)), timeout, "the lag to be gone"
-        )
+        wait(lambda: kafka.look(self.settings).unread == 0, timeout, "the lag to be gone")
 
     def query(self, sql, *parameters):
         with store.connect(self.settings) as connection:

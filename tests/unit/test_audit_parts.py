@@ -35,8 +35,8 @@ def fields(value, key=b"k"):
 
 def test_a_message_is_a_line():
     value = json.dumps({"text": "x", "source": "a\tb\\", "metadata": {"p": "c:\\d\n"}, "timestamp": T0 - 1}).encode()
-    place, asks, who, when, hash_, source, said, metadata = [fields(value)[:2], *fields(value)[2:]]
-    assert (place, asks, who) == (["1", "7"], "live", "k")
+    place, timed, asks, who, when, hash_, source, said, metadata = [fields(value)[:3], *fields(value)[3:]]
+    assert (place, timed, asks, who) == (["1", "7", str(T0)], "t", "live", "k")
     assert when == said == "2025-11-24T16:00:00.122000+00:00"
     assert hash_.startswith("\\\\x2d711642b726b044")
     assert source == "a\\tb\\\\"
@@ -45,22 +45,37 @@ def test_a_message_is_a_line():
 
 def test_the_event_time_is_the_earlier_one():
     line = fields(json.dumps({"text": "x", "timestamp": T0 + 1}).encode())
-    assert (line[4], line[7]) == ("2025-11-24T16:00:00.123000+00:00", "2025-11-24T16:00:00.124000+00:00")
+    assert (line[6], line[9]) == ("2025-11-24T16:00:00.123000+00:00", "2025-11-24T16:00:00.124000+00:00")
 
 
 def test_deletes_and_what_is_rejected():
-    assert fields(None)[2:4] == ["deleted", "k"]
-    assert fields(b"{}")[2:] == ["rejected", *["\\N"] * 6]
+    assert fields(None)[3:6] == ["f", "deleted", "k"]
+    assert fields(b"{}")[3:] == ["f", "rejected", *["\\N"] * 6]
+
+
+def test_a_message_without_a_timestamp_has_that_of_its_record():
+    line = fields(b'{"text": "x"}')
+    assert (line[3], line[6], line[9]) == ("f", *["2025-11-24T16:00:00.123000+00:00"] * 2)
 
 
 def letter(**facts):
-    known = {"topic": "t", "partition": "0", "offset": "5", "stage": "decode", "error": "not_json"} | facts
+    known = {
+        "topic": "t", "partition": "0", "offset": "5", "timestamp": "2025-11-24T16:00:00.123Z", "stage": "decode",
+        "error": "not_json",
+    }  # fmt: skip
+    known |= facts
     return Stub(b"x", b"k", [(f"dlq.{name}", value.encode()) for name, value in known.items()])
 
 
 def test_dead_letters_of_the_topic_are_lines():
     letters = [letter(), letter(topic="other"), letter(offset="-1"), letter(partition="99999999999"), Stub(b"x")]
-    assert rows.dead(letters, "t") == "0\t5\tdecode\tnot_json\n"
+    assert rows.dead(letters, "t") == f"0\t5\t{T0}\t\\N\tdecode\tnot_json\n"
+
+
+@pytest.mark.parametrize("said", ["", "yesterday", "2025-11-24T16:00:00", "10000-01-01T00:00:00.000Z"])
+def test_a_dead_letter_with_the_id_of_its_topic_and_without_a_time(said):
+    (line,) = rows.dead([letter(timestamp=said, topic_id="pBa4qaO5RnGY-kK25Fio0w")], "t").splitlines()
+    assert line.split("\t")[2:4] == ["\\N", "pBa4qaO5RnGY-kK25Fio0w"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -87,7 +102,7 @@ def test_a_process_that_fails_or_dies_is_one_clear_error():
 
 def report(**facts):
     known = {
-        "topic": "t", "table": "e", "messages": 10, "ids": 4, "outcomes": Outcomes(4, 3, 1, 2),
+        "topic": "t", "table": "e", "messages": 10, "ids": 4, "outcomes": Outcomes(4, 2, 1, 1, 2),
         "dead_letters": (Dead("decode", "not_json", 2),), "expired": 0, "newer": 0, "other_topics": 0, "sampled": 0,
         "kinds": {}, "findings": (),
     }  # fmt: skip
@@ -96,10 +111,20 @@ def report(**facts):
 
 def test_a_report_that_closes():
     assert report().closes
-    assert "closes: 10 = 4 + 3 + 1 + 2 + 0 + 0\n\nequal: " in str(report())
+    assert "closes: 10 = 4 + 2 + 1 + 1 + 2 + 0 + 0\n\nequal: " in str(report())
     assert "\n  decode not_json   2\n" in str(report())
     assert "but for 3 in flight" in str(report(outcomes=Outcomes(4, 3, in_flight=3)))
     assert "does not close: 11 ≠" in str(report(messages=11))
+    waiting = report(behind_transaction=51, expired_unread=3)
+    assert "equal: the table is what the topic says, but for 51 offsets behind an open transaction" in str(waiting)
+    assert "expired unread" in str(waiting)
+
+
+def test_what_moved_is_one_finding_with_what_to_do():
+    found = report(kinds={"moved": 40}, moved=40, troubles=("topic t is another topic: submit --adopt-topic",))
+    assert not found.equal
+    assert str(found).endswith("not equal: 40 moved\ntopic t is another topic: submit --adopt-topic")
+    assert found.as_facts()["left_out"] == {}
 
 
 def test_findings_are_shown_and_counted():

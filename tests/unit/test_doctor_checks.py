@@ -6,8 +6,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from embedstream.doctor import clock
-from embedstream.doctor.broker import _duration
-from embedstream.doctor.check import Check, Finding, fail, ok, run, warn
+from embedstream.doctor.check import Check, Finding, fail, ok, run, span, warn
 from embedstream.doctor.world import Heard
 from embedstream.errors import ConfigError
 
@@ -51,7 +50,7 @@ def test_the_clock_of_the_service(behind, state):
 
 
 def test_durations_for_people():
-    assert [_duration(seconds) for seconds in (3, 150, 86_400, 30 * 86_400)] == [
+    assert [span(seconds) for seconds in (3, 150, 86_400, 30 * 86_400)] == [
         "3 s",
         "2 minutes",
         "24 hours",

@@ -1,5 +1,7 @@
 import json
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -8,18 +10,21 @@ from embedstream import flink
 from embedstream.display import as_json, duration
 from embedstream.errors import ConfigError
 from embedstream.index.state import Index
-from embedstream.kafka import Position
+from embedstream.kafka import Head, Identity, Log, Member, Position
 from embedstream.settings import load_settings
+from embedstream.standing import Standing
 from embedstream.status import parts, read
 from embedstream.status.health import judge, waits_for
 from embedstream.status.read import Observer, Partition, Status
 from embedstream.status.show import as_text
 from embedstream.status.watch import watch
+from embedstream.store import Progress
 from support.flink import recorded
 
 SETTINGS = load_settings(flink_checkpoint_interval_ms=10_000)
 JOB = recorded("jobs.json")["jobs"][0] | {"jid": "j1", "start-time": 1_000_000}
 METRIC = recorded("metrics.json")[0]
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WELL = Status(
     "text-messages", "some_table", job="RUNNING", messages=100, lag=0, partitions=[], rows=90, deleted=1,
     dead_letters=2, rate=10.0, seconds=2.0, eta_seconds=0.0, since_checkpoint_seconds=3.0, service="org/model",
@@ -112,11 +117,23 @@ def test_what_the_job_waits_for():
     assert waits_for(replace(WELL, since_checkpoint_seconds=30.0), SETTINGS) == []
 
 
+def aged(offset, seconds):
+    return Head(offset, int((time.time() - seconds) * 1000))
+
+
+def queue(positions, progress=(), members=(), identity=None):
+    return parts.Queue(Standing("text-messages", "g", dict(progress), Log(positions, list(members)), identity), 3)
+
+
 class World:
     """The parts, each with its answer, or an error to raise."""
 
     def __init__(self, monkeypatch):
-        self.queue = parts.Queue([Position(0, 0, 100, 60), Position(1, 5, 5, None)], 12.0, 3)
+        self.positions = [
+            Position(0, 0, 100, 60, looked=True, head=aged(60, seconds=12.1)),
+            Position(1, 5, 5, None, looked=True),
+        ]
+        self.queue = queue(self.positions)
         self.rows = parts.Rows(50, 2, 1000, Index("none"))
         self.work = parts.Work("RUNNING", 1.0, 0, {"stored": 60}, {"retries": 0}, {"p50": 80})
         self.service = "org/model"
@@ -148,7 +165,9 @@ def test_rate_and_eta(world):
     observer = Observer(SETTINGS)
     status = observer.read()
     assert (status.lag, status.messages, status.rate, status.eta_seconds) == (40, 100, 20.0, 2.0)
-    assert status.partitions == [Partition(0, 60, 100, 40), Partition(1, 5, 5, 0)]
+    assert status.partitions == [
+        Partition(0, 60, 100, 40, unread=40, stable=100, committed=60), Partition(1, 5, 5, 0, first=5, stable=5),
+    ]  # fmt: skip
     world.sleep(1)
     assert observer.read().rate == 40.0
     assert status.health.state == "healthy"
@@ -157,7 +176,10 @@ def test_rate_and_eta(world):
 @pytest.mark.parametrize(
     ("name", "part", "unknown"),
     [
-        ("queue", "kafka", ["lag", "messages", "partitions", "oldest_unread_seconds", "dead_letters", "eta_seconds"]),
+        ("queue", "kafka", [
+                "lag", "messages", "partitions", "oldest_unread_seconds", "dead_letters", "eta_seconds", "unread",
+                "counted_by", "behind_transaction", "group_members",
+            ]),
         ("rows", "database", ["rows", "deleted", "index", "rate", "seconds", "eta_seconds"]),
         ("work", "jobmanager", [
                 "job", "outcomes", "counts", "latency_ms", "since_checkpoint_seconds", "failed_checkpoints",
@@ -215,6 +237,51 @@ def test_the_status_for_people(world):
 def test_the_index_for_people(index, lag, says):
     (line,) = [line for line in as_text(replace(WELL, index=index, lag=lag)).splitlines() if line.startswith("index")]
     assert line.endswith(says)
+
+
+@pytest.mark.parametrize(
+    ("changed", "facts", "says", "line"),
+    [
+        ({"held_from": 60, "held": 61}, {}, "40 offsets of partition 0 wait behind a transaction",
+         "  partition 0                  40 wait behind a transaction, open for 61 s"),
+        ({"held_from": 60}, {}, "open for a time that is not known",
+         "  partition 0                  40 wait behind a transaction"),
+        ({"held_from": 60, "held": 50}, {}, None,
+         "  partition 0                  40 wait behind a transaction, open for 50 s"),
+        ({"committed": 10_000_000}, {}, "group g stands at offset 10,000,000 of partition 0, beyond its end 100",
+         "  partition 0                  its offset lies beyond the end 100"),
+        ({"committed": 60, "first": 70, "looked": False}, {}, None,
+         "  partition 0                  30 behind; up to 10 expired unread"),
+        ({}, {"members": [Member("rdkafka", "/10.0.0.7")]}, "a member that is not the job: rdkafka at 10.0.0.7", None),
+        ({}, {"progress": {0: Progress("a", "c", 60, 0, 9, None, NOON)}, "identity": Identity("c", "b")},
+         "topic text-messages (id b) is another topic than the one that the table was filled from (a)", None),
+        ({}, {"progress": {0: Progress("a", "c", 60, 0, 9, None, NOON)}, "identity": Identity("d", "a")},
+         "topic text-messages (cluster d) is another topic than the one that the table was filled from (c)", None),
+        ({}, {"progress": {0: Progress(None, "c", 60, 0, 9, None, NOON)}, "identity": Identity("c", "b")}, None, None),
+        ({}, {"progress": {0: Progress("a", "c", 60, 7, 9, None, NOON)}}, None,
+         "  partition 0                  7 late"),
+    ],
+)  # fmt: skip
+def test_what_stands_between_table_and_topic_is_told(world, changed, facts, says, line):
+    """In the health where data may be missing, and in the line of the partition; by --json in the same words."""
+    position = Position(0, 0, 100, 100, looked=True)._replace(**changed)
+    if position.held:
+        position = position._replace(held=aged(60, seconds=position.held + 0.1))
+    world.queue = queue([position], **facts)
+    status = Observer(SETTINGS).read()
+    assert [says in reason for reason in status.health.reasons] == ([True] if says else [])
+    assert status.troubles == status.health.reasons
+    assert line is None or line in as_text(status).splitlines()
+    assert min(part.lag for part in status.partitions) >= 0
+
+
+def test_progress_of_the_table_counts_before_the_group(world):
+    """Two offsets behind by the table, none by the group: what the table says is told, and where it comes from."""
+    position = Position(0, 0, 100, 100, recorded=98, looked=True, head=aged(98, seconds=0))
+    world.queue = queue([position], {0: Progress("a", "c", 98, 0, 9, None, NOON)})
+    status = Observer(SETTINGS).read()
+    assert (status.lag, status.unread, status.counted_by, status.partitions[0].next) == (2, 2, "table", 98)
+    assert "2 beyond what the table has" in as_text(status)
 
 
 def test_a_waiting_job_says_for_what(world):

@@ -19,6 +19,7 @@ from embedstream.errors import ConfigError
 from embedstream.ingest import Embedded
 from embedstream.message import Rules
 from embedstream.retry import Patience
+from embedstream.standing import Standing, Trouble, stand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from embedstream.audit.reading import Block
-    from embedstream.kafka import Position
     from embedstream.settings import Settings
     from embedstream.space import Space
 
 _LEAST_COSINE = 0.9999
+_STEPS = ("match_dead", "once_dead", "drop_stored_dead", "find_heads", "judge")
 
 
 class Wishes(NamedTuple):
@@ -58,9 +59,15 @@ def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
         proof.read_topics()
         report = proof.compare(wishes)
         if wishes.repair or wishes.dry_run:
+            _refuse_moved(report)
             mended = mend(settings, connection, proof.sql, dry_run=wishes.dry_run)
             report = replace(report, repair=mended)
         return report
+
+
+def _refuse_moved(report: Report) -> None:
+    if "moved" in report.kinds:
+        raise ConfigError(f"nothing is repaired: {report.troubles[0]}")
 
 
 class _Proof:
@@ -70,16 +77,16 @@ class _Proof:
         self._connection = connection
         self._space = space
         self._topic = settings.kafka_input_topic
-        self._positions: list[Position] = []
+        self._standing: Standing
 
     def read_topics(self) -> None:
-        """The committed offsets come first: what lies below them has reached the table or the dead letters by now."""
+        """Progress and offsets come first: what lies below them has reached the table or the dead letters by now."""
         settings = self._settings
         self._connection.execute(self.sql["create_tables"])
-        self._positions = kafka.positions(settings)
-        if not self._positions:
+        self._standing = stand(settings, store.read_progress(self._connection, settings))
+        if not self._standing.log.positions:
             raise ConfigError(f"there is no topic {self._topic} yet: embedstream submit makes it")
-        ranges = [records.Range(each.partition, each.first, each.end) for each in self._positions]
+        ranges = [records.Range(each.partition, each.first, each.stable) for each in self._standing.log.positions]
         rules = Rules.of(settings, self._space.model_name)
         self._load("copy_sent", self._topic, ranges, lines(settings, ranges, rules))
         self._read_dead_letters()
@@ -120,22 +127,30 @@ class _Proof:
         return cursor.fetchall() if cursor.description else []
 
     def _add_ranges(self) -> None:
-        """Offsets that the ledger has by now lie below what the topic's end is by now."""
+        """Offsets that the ledger has by now lie below what the topic's end is by now.
+
+        What was settled of another topic says nothing of this one.
+        """
         latest = {each.partition: each for each in kafka.positions(self._settings)}
-        for each in self._positions:
+        former = self._standing.another_topic is not None
+        for each in self._standing.log.positions:
             now = latest.get(each.partition, each)
-            row = (each.partition, max(each.first, now.first), each.end, each.committed, now.end)
+            settled = 0 if former else each.settled
+            row = (each.partition, max(each.first, now.first), each.stable, settled, now.end)
             self._connection.execute(self.sql["add_range"], row)
 
     def _judge(self) -> None:
+        identity = self._standing.identity
         facts = {
             "topic": self._topic,
+            "topic_id": identity.topic_id if identity else None,
+            "former": self._standing.another_topic is not None,
             "compacted": records.is_compacted(self._settings, self._topic),
             **self._space._asdict(),
         }
         with progress("comparing") as update:
             self._execute("ANALYZE sent")
-            for done, name in enumerate(("once_dead", "drop_stored_dead", "find_heads", "judge"), 1):
+            for done, name in enumerate(_STEPS, 1):
                 self._execute(self.sql[name], facts)
                 update(done)
             self._execute("ANALYZE verdicts")
@@ -150,28 +165,54 @@ class _Proof:
         return len(chosen)
 
     def _report(self, sampled: int, limit: int) -> Report:
-        topic = {"topic": self._topic}
+        topic, log = {"topic": self._topic}, self._standing.log
         outcomes: Counter[str] = Counter()
         letters = []
         for outcome, stage, code, count in self._execute(self.sql["account"], topic):
             outcomes[outcome] += count
             if outcome == "dead":
                 letters.append(Dead(stage, code, count))
-        ids = self._execute(self.sql["count_ids"])[0][0]
+        ids, messages, moved = (self._count(name) for name in ("count_ids", "count_messages", "count_moved"))
+        counts = self._counts()
+        lost = self._count("count_lost", counts._asdict()) if counts else 0
         origins: dict[str, int] = dict(self._execute(self.sql["count_origins"]))
-        messages = self._execute("SELECT count(*) FROM sent")[0][0]
         self._execute(self.sql["add_unexplained"], topic)
         self._execute(self.sql["drop_equal"])
+        kinds = dict(self._execute(self.sql["count_findings"]))
         return Report(
             self._topic, self._settings.pgvector_table, messages, ids, Outcomes(**outcomes),
-            dead_letters=tuple(letters), expired=origins.get("expired", 0), newer=origins.get("newer", 0),
-            other_topics=origins.get("elsewhere", 0), sampled=sampled,
-            kinds=dict(self._execute(self.sql["count_findings"])),
+            dead_letters=tuple(letters), expired=origins.get("expired", 0) + origins.get("forgotten", 0),
+            newer=origins.get("newer", 0), other_topics=origins.get("elsewhere", 0), sampled=sampled,
+            kinds=kinds
+            | ({"moved": moved} if moved or self._standing.another_topic else {})
+            | ({"lost": lost} if lost else {}),
             findings=tuple(
                 Finding(kind, id, _place(*places[:2]), _place(*places[2:]))
                 for kind, id, *places in self._execute(self.sql["list_findings"], {"limit": limit})
             ),
+            moved=moved, behind_transaction=log.behind_transaction,
+            expired_unread=sum(each.expired_unread for each in log.positions), troubles=self._troubles(moved, counts),
         )  # fmt: skip
+
+    def _counts(self) -> store.Counts | None:
+        if not store.keeps_progress(self._connection, self._settings):
+            return None
+        return store.read_counts(self._connection, self._settings)
+
+    def _count(self, statement: str, facts: Mapping[str, object] | None = None) -> int:
+        return int(self._execute(self.sql[statement], facts)[0][0] or 0)
+
+    def _troubles(self, moved: int, counts: store.Counts | None) -> tuple[str, ...]:
+        """That places are of another topic comes first."""
+        found = list(self._standing.troubles(self._settings.health_max_age_seconds))
+        back = store.read_forgotten(self._connection, self._settings)
+        if losses := store.losses(counts) if counts else "":
+            found.append(Trouble(losses, "embedstream submit --replace reads again what the topic still has"))
+        if moved and not self._standing.another_topic:
+            fact = f"{moved:,} ids stand in the ledger at places of another topic {self._topic}, which was made anew"
+            remedy = "embedstream submit --adopt-topic takes this one for it, from its first record on"
+            found.insert(0, Trouble(f"{fact} or copied", remedy))
+        return (*map(str, found), *back)
 
 
 def _place(partition: int | None, offset: int | None) -> str | None:

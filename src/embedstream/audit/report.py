@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from embedstream.display import table
 
+# Findings about ids of which there is no list.
+_UNLISTED = ("moved", "lost")
+
 
 class Finding(NamedTuple):
     """An id that is not what the topic says; positions are partition/offset, None where there is none."""
@@ -26,10 +29,14 @@ class Dead(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """Messages by what became of them; a message whose id has a finding is unexplained."""
+    """Messages by what became of them; a message whose id has a finding is unexplained.
+
+    `late` are superseded by a message that stands before them in their partition, only because of their time.
+    """
 
     stored: int = 0
     superseded: int = 0
+    late: int = 0
     deleted: int = 0
     dead: int = 0
     in_flight: int = 0
@@ -59,7 +66,9 @@ class Report:
     """The outcomes, which add up to `messages`, and the findings by kind.
 
     `expired`, `newer` and `other_topics` count ids of the ledger that the messages read do not explain, for a reason.
-    `findings` holds the first ids of each kind.
+    `moved` are ids whose place in the ledger is of another topic; they are one finding. `findings` holds the first ids
+    of each other kind. `behind_transaction` and `expired_unread` are offsets that no reader of committed records gets
+    yet, or any more. `troubles` say what stands between table and topic, and what to do.
     """
 
     topic: str
@@ -74,6 +83,10 @@ class Report:
     sampled: int
     kinds: dict[str, int]
     findings: tuple[Finding, ...]
+    moved: int = 0
+    behind_transaction: int = 0
+    expired_unread: int = 0
+    troubles: tuple[str, ...] = ()
     repair: Repair | None = None
 
     @property
@@ -87,7 +100,7 @@ class Report:
     def as_facts(self) -> dict[str, object]:
         """For JSON; `left_out` says how many findings of each kind are not listed."""
         listed = [finding.kind for finding in self.findings]
-        left_out = {kind: count - listed.count(kind) for kind, count in self.kinds.items()}
+        left_out = {kind: count - listed.count(kind) for kind, count in self.kinds.items() if kind not in _UNLISTED}
         facts = vars(self) | self.outcomes._asdict()
         del facts["outcomes"]
         return {
@@ -101,7 +114,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        parts = [self._figures(), self._sum(), self._verdict()]
+        parts = [self._figures(), self._sum(), "\n".join((self._verdict(), *self.troubles))]
         if self.findings:
             rows = [(each.kind, each.id, each.ledger or "-", each.topic or "-") for each in self.findings]
             parts.append(table(["finding", "id", "ledger at", "topic says"], rows))
@@ -114,14 +127,17 @@ class Report:
             (f"topic {self.topic}", self.messages, f"messages, {self.ids:,} ids"),
             ("stored", self.outcomes.stored, f"stand in table {self.table}"),
             ("superseded", self.outcomes.superseded, "have a newer version"),
+            ("late", self.outcomes.late, "lost against a message before them, only by their time"),
             ("deleted", self.outcomes.deleted, "deletes that took effect"),
             ("dead", self.outcomes.dead, "in the dead-letter topic"),
             *((f"  {each.stage} {each.code}", each.messages, "") for each in self.dead_letters),
-            ("in flight", self.outcomes.in_flight, "beyond the committed offsets"),
+            ("in flight", self.outcomes.in_flight, "not in the table yet"),
             ("unexplained", self.outcomes.unexplained, "see the findings"),
         ]
         others = [
             ("expired", self.expired, "ids whose record has left the topic"),
+            ("expired unread", self.expired_unread, "offsets that left the topic before they were read, at most"),
+            ("in transaction", self.behind_transaction, "offsets behind a transaction that is open"),
             ("newer", self.newer, "ids that were written during the audit"),
             ("other topics", self.other_topics, "ids from other topics"),
             ("sampled", self.sampled, "rows embedded again"),
@@ -136,6 +152,10 @@ class Report:
 
     def _verdict(self) -> str:
         if self.equal:
-            waiting = f", but for {self.outcomes.in_flight:,} in flight" if self.outcomes.in_flight else ""
-            return f"equal: the table is what the topic says{waiting}"
+            waiting = (
+                (self.outcomes.in_flight, "in flight"),
+                (self.behind_transaction, "offsets behind an open transaction"),
+            )
+            but = " and ".join(f"{count:,} {what}" for count, what in waiting if count)
+            return f"equal: the table is what the topic says{f', but for {but}' if but else ''}"
         return "not equal: " + ", ".join(f"{count:,} {kind}" for kind, count in self.kinds.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedstream.doctor import broker, clock, cluster, database, service
+from embedstream.doctor import broker, clock, cluster, database, log, service
 from embedstream.doctor.check import Finding, run
 from embedstream.doctor.world import World
 from embedstream.errors import ConfigError
@@ -13,7 +13,7 @@ from embedstream.store import Names
 if TYPE_CHECKING:
     from embedstream.settings import Settings
 
-CHECKS = (*service.CHECKS, *database.CHECKS, *broker.CHECKS, *clock.CHECKS, *cluster.CHECKS)
+CHECKS = (*service.CHECKS, *database.CHECKS, *broker.CHECKS, *log.CHECKS, *clock.CHECKS, *cluster.CHECKS)
 
 
 OF_SUBMISSION = frozenset(

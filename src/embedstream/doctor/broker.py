@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin._acl import AclOperation
 
 from embedstream import kafka
-from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, warn
+from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, span, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from embedstream.doctor.world import World
 
 _HEADERS_BYTES = 64 * 1024
-_NEARLY = 0.8
-_DAY = 24 * 60 * 60
 
 
 def _reachable(world: World) -> Verdict:
@@ -86,61 +83,6 @@ def _lacks(operations: Any, wanted: AclOperation) -> bool:  # noqa: ANN401 - unt
     return bool(operations) and wanted not in operations and AclOperation.ALL not in operations
 
 
-def _unread(world: World) -> Verdict:
-    """Records that were deleted before the job read them are lost to the table."""
-    lost = {
-        position.partition: position.first - position.committed
-        for position in world.positions
-        if position.committed is not None and position.committed < position.first
-    }
-    if lost:
-        return fail(
-            f"{sum(lost.values())} offsets expired before group {world.settings.kafka_group_id} had read them "
-            f"(partitions {', '.join(map(str, lost))})",
-            "send those messages again, and raise the topic's retention.ms",
-        )
-    return ok("no record expired before it was read")
-
-
-def _retention(world: World) -> Verdict:
-    retention = int(world.input_config.get("retention.ms", -1)) / 1000
-    age = _oldest_unread_age(world)
-    kept = "for ever" if retention < 0 else f"for {_duration(retention)}"
-    if age is None:
-        return ok(f"records are kept {kept}; none is unread")
-    fact = f"the oldest unread record is {_duration(age)} old, records are kept {kept}"
-    remedy = "raise retention.ms of the input topic, and see why the job lags: embedstream status"
-    if 0 <= retention < age:
-        return fail(fact, remedy)
-    return warn(fact, remedy) if 0 <= retention * _NEARLY < age else ok(fact)
-
-
-def _timestamps(world: World) -> Verdict:
-    """Versions go by the records' timestamps, and a replay of a dead letter keeps them."""
-    kind = world.input_config["message.timestamp.type"]
-    if kind == "LogAppendTime":
-        return warn(
-            "the broker replaces the timestamps of records, so a replayed dead letter may overwrite newer versions",
-            "set message.timestamp.type=CreateTime on the input topic",
-        )
-    return ok(f"records keep the timestamps of their producers ({kind})")
-
-
-def _oldest_unread_age(world: World) -> float | None:
-    """In seconds, by the records' own timestamps: retention goes by them too."""
-    ranges = {each.partition: (each.next, each.next + 1) for each in world.positions if each.lag}
-    messages = kafka.read(world.settings, world.settings.kafka_input_topic, ranges)
-    stamps = [message.timestamp()[1] / 1000 for message in messages]
-    return max(0.0, time.time() - min(stamps)) if stamps else None
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", _DAY), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _dead_letter_size(world: World) -> Verdict:
     """A dead letter is its message with headers of ours, and may compress less well than the producer had it."""
     limit = int(world.dead_letter_config["max.message.bytes"])
@@ -161,7 +103,7 @@ def _dead_letter_cleanup(world: World) -> Verdict:
             "set cleanup.policy=delete and retention.ms=-1 on the dead-letter topic",
         )
     if retention >= 0:
-        return warn(f"dead letters are deleted after {_duration(retention / 1000)}", "set its retention.ms to -1")
+        return warn(f"dead letters are deleted after {span(retention / 1000)}", "set its retention.ms to -1")
     return ok("dead letters stay until somebody deletes them")
 
 
@@ -181,9 +123,6 @@ CHECKS = (
     Check("broker.reachable", _reachable),
     Check("broker.input_topic", _input_topic, _REACHABLE),
     Check("broker.partitions", _partitions, _REACHABLE),
-    Check("broker.unread", _on(_INPUT, _unread), _REACHABLE),
-    Check("broker.retention", _on(_INPUT, _retention), _REACHABLE),
-    Check("broker.timestamps", _on(_INPUT, _timestamps), _REACHABLE),
     Check("broker.dead_letter_topic", _dead_letter_topic, _REACHABLE),
     Check("broker.dead_letter_size", _on(_DEAD, _dead_letter_size), _REACHABLE),
     Check("broker.dead_letter_cleanup", _on(_DEAD, _dead_letter_cleanup), _REACHABLE),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from embedstream.doctor.world import World
 
+_DAY = 24 * 60 * 60
 State = Literal["ok", "warn", "FAIL", "skipped"]
 
 
@@ -82,3 +83,11 @@ def _look(check: Check, world: World) -> Verdict:
         return fail(f"PostgreSQL: {trouble(exc)}", "check PGVECTOR_USER and its rights")
     except KafkaException as exc:
         return fail(f"Kafka: {exc.args[0].str()}", "check KAFKA_* and the rights of its user")
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit of which it has two."""
+    for unit, length in (("days", _DAY), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
+import psycopg
 from confluent_kafka.admin import AdminClient
 
 from embedstream import embedding, flink, kafka, store
 from embedstream.errors import ConfigError
+from embedstream.standing import Standing, stand
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
-
-    import psycopg
 
     from embedstream.settings import Settings
     from embedstream.space import Space
@@ -87,9 +88,12 @@ class World:
         return kafka.topic_config(self.admin, self.settings.kafka_dead_letter_topic)
 
     @cached_property
-    def positions(self) -> list[kafka.Position]:
-        """How far the group is in the input topic."""
-        return kafka.positions(self.settings)
+    def standing(self) -> Standing:
+        """How far the table and the group are in the input topic; that the database is away is told elsewhere."""
+        progress: dict[int, store.Progress] = {}
+        with suppress(psycopg.Error):
+            progress = store.read_progress(self.connection, self.settings)
+        return stand(self.settings, progress)
 
     @cached_property
     def cluster(self) -> flink.Cluster:

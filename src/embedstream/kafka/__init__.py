@@ -2,8 +2,9 @@
 
 from embedstream.kafka import client
 from embedstream.kafka.client import PASSING, client_config
-from embedstream.kafka.group import check_members, members, set_offsets
-from embedstream.kafka.log import Position, count, extent, positions
+from embedstream.kafka.group import Member, check_members, members, set_offsets
+from embedstream.kafka.log import Head, Log, Position, look, positions
+from embedstream.kafka.offsets import count, extent
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, Undelivered, produce
 from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, tail
 from embedstream.kafka.topics import (
@@ -19,7 +20,10 @@ __all__ = [
     "LARGEST_DEAD_LETTER",
     "LARGEST_MESSAGE",
     "PASSING",
+    "Head",
     "Identity",
+    "Log",
+    "Member",
     "Outgoing",
     "Position",
     "Undelivered",
@@ -35,6 +39,7 @@ __all__ = [
     "identity",
     "is_end",
     "largest_batch",
+    "look",
     "members",
     "positions",
     "produce",

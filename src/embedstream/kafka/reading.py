@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from embedstream.errors import ConfigError
 from embedstream.kafka import client
 from embedstream.kafka.client import asked, client_config
-from embedstream.kafka.log import extent, watermarks
+from embedstream.kafka.offsets import extent, watermarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -87,18 +87,35 @@ def first_records(
     settings: Settings, topic: str, offsets: Mapping[int, int], timeout: float | None = None
 ) -> list[Message]:
     """The first record of each partition from an offset on; left out where there is none, or none comes in time."""
-    found: list[Message] = []
-    waiting = set(offsets)
+    return [message for message in heads(settings, topic, offsets, timeout).values() if message]
+
+
+def heads(
+    settings: Settings,
+    topic: str,
+    offsets: Mapping[int, int],
+    timeout: float | None = None,
+    *,
+    isolation: str = "read_committed",
+) -> dict[int, Message | None]:
+    """The first record of each partition from an offset on, None where there is none up to its end.
+
+    A partition of which nothing is known in time is left out.
+    """
+    found: dict[int, Message | None] = {}
     deadline = time.monotonic() + (client.TIMEOUT if timeout is None else timeout)
-    with reader(settings, **{"queued.min.messages": 1, "fetch.wait.max.ms": 10}) as consumer:
+    options = {"queued.min.messages": 1, "fetch.wait.max.ms": 10, "isolation.level": isolation}
+    with reader(settings, **options) as consumer:
         consumer.assign([TopicPartition(topic, *place) for place in offsets.items()])
-        while waiting and (left := deadline - time.monotonic()) > 0:
+        while len(found) < len(offsets) and (left := deadline - time.monotonic()) > 0:
             message = consumer.poll(left)
-            if message is None or message.partition() not in waiting:
+            number = None if message is None else message.partition()
+            if message is None or number is None or number in found or number not in offsets:
                 continue
-            waiting.discard(message.partition() or 0)
-            consumer.pause([TopicPartition(topic, message.partition() or 0)])
-            found += [] if message.error() else [message]
+            error = message.error()
+            if error is None or is_end(error):
+                consumer.pause([TopicPartition(topic, number)])
+                found[number] = None if error else message
     return found
 
 

@@ -2,17 +2,21 @@
 
 -- name: create_tables
 CREATE TEMPORARY TABLE ranges (
-    partition integer, first bigint, "end" bigint, committed bigint, latest bigint
+    partition integer, first bigint, "end" bigint, settled bigint, latest bigint
 );
--- A record of the topic: live and deleted are what it asks for, rejected records have neither id nor version.
+-- A record of the topic: live and deleted are what it asks for, rejected records have neither id nor version. `recorded`
+-- is its own timestamp in milliseconds, `timed` whether the message has another one in it.
 CREATE TEMPORARY TABLE sent (
-    partition integer, "offset" bigint, state text, id text COLLATE "C", event_time timestamptz, content_hash bytea,
+    partition integer, "offset" bigint, recorded bigint, timed boolean, state text, id text COLLATE "C", event_time timestamptz, content_hash bytea,
     source text, message_timestamp timestamptz, metadata text
 );
-CREATE TEMPORARY TABLE dead (partition integer, "offset" bigint, stage text, code text);
--- The newest versions of an id that the topic holds: below the committed offsets (settled), and beyond them.
+CREATE TEMPORARY TABLE dead (
+    partition integer, "offset" bigint, recorded bigint, topic_id text, stage text, code text
+);
+-- The newest versions of an id that the topic holds: those whose outcome is known (settled), and those beyond.
 CREATE TEMPORARY TABLE heads (
-    id text COLLATE "C", settled boolean, event_time timestamptz, partition integer, "offset" bigint, state text
+    id text COLLATE "C", settled boolean, event_time timestamptz, partition integer, "offset" bigint, state text,
+    content_hash bytea
 );
 -- What is known of an id: base is the version that the table must be at, target the record that would repair it.
 CREATE TEMPORARY TABLE verdicts (
@@ -32,6 +36,16 @@ COPY dead FROM STDIN
 -- name: add_range
 INSERT INTO ranges VALUES (%s, %s, %s, %s, %s)
 
+-- name: match_dead
+-- A dead letter counts for the very record that it came from: a topic that was made anew has other records in its places.
+DELETE FROM dead AS d
+WHERE NOT EXISTS (
+    SELECT FROM sent AS s
+    WHERE (s.partition, s."offset") = (d.partition, d."offset")
+    AND (s.recorded = d.recorded OR (d.recorded IS NULL AND d.topic_id = %(topic_id)s::text))
+    AND coalesce(d.topic_id = %(topic_id)s::text, true)
+)
+
 -- name: once_dead
 -- Dead letters are written at least once.
 DELETE FROM dead AS d
@@ -44,14 +58,15 @@ WHERE EXISTS (
 -- A record that was delivered again may have been refused once, and stored once.
 DELETE FROM dead AS d
 USING {ledger} AS l, sent AS s
-WHERE l.topic = %(topic)s AND (l.partition, l."offset") = (d.partition, d."offset")
+WHERE NOT %(former)s AND l.topic = %(topic)s AND (l.partition, l."offset") = (d.partition, d."offset")
 AND (s.partition, s."offset") = (d.partition, d."offset") AND s.id = l.id AND s.event_time = l.event_time
 
 -- name: find_heads
 INSERT INTO heads
-SELECT DISTINCT ON (id, settled) id, settled, event_time, partition, "offset", state
+SELECT DISTINCT ON (id, settled) id, settled, event_time, partition, "offset", state, content_hash
 FROM (
-    SELECT s.id, s."offset" < coalesce(r.committed, 0) AS settled, s.event_time, s.partition, s."offset", s.state
+    SELECT
+        s.id, s."offset" < r.settled AS settled, s.event_time, s.partition, s."offset", s.state, s.content_hash
     FROM sent AS s JOIN ranges AS r USING (partition)
     WHERE s.state <> 'rejected'
     AND NOT EXISTS (SELECT FROM dead AS d WHERE (d.partition, d."offset") = (s.partition, s."offset"))
@@ -76,7 +91,9 @@ WITH stored AS MATERIALIZED (
     SELECT
         l.id, l.event_time, l.topic, l.partition, l."offset", l.state, l.content_hash,
         CASE
+            WHEN l.topic = '' THEN 'forgotten'
             WHEN l.topic <> %(topic)s THEN 'elsewhere'
+            WHEN %(former)s THEN 'former'
             WHEN s.id = l.id AND s.event_time = l.event_time AND d.partition IS NULL THEN 'sent'
             WHEN r.partition IS NULL THEN 'nowhere'
             WHEN l."offset" < r.first THEN 'expired'
@@ -90,34 +107,70 @@ WITH stored AS MATERIALIZED (
     LEFT JOIN ranges AS r ON l.topic = %(topic)s AND r.partition = l.partition
     LEFT JOIN sent AS s ON l.topic = %(topic)s AND s.partition = l.partition AND s."offset" = l."offset"
     LEFT JOIN dead AS d ON d.partition = s.partition AND d."offset" = s."offset"
+), placed AS (
+    -- Where the newest record of the topic says what the ledger says, but at another place, the place alone is wrong:
+    -- `twin`. A place of a topic's former life is older than any record of the same time, as if it were forgotten.
+    SELECT
+        l.*,
+        coalesce(
+            origin <> 'newer' AND (origin <> 'expired' OR h.settled) AND NOT (
+                origin = 'sent' AND l.state = sent_state AND l.content_hash IS NOT DISTINCT FROM sent_hash
+            )
+            AND (l.event_time, l.state) = (h.event_time, h.state)
+            AND l.content_hash IS NOT DISTINCT FROM h.content_hash,
+            false
+        ) AS twin, h.event_time AS twin_time, h.state AS twin_state,
+        CASE origin WHEN 'former' THEN '' ELSE l.topic END AS version_topic,
+        CASE origin WHEN 'former' THEN -1 ELSE l.partition END AS version_partition,
+        CASE origin WHEN 'former' THEN -1 ELSE l."offset" END AS version_offset,
+        h.partition AS twin_partition, h."offset" AS twin_offset
+    FROM explained AS l
+    LEFT JOIN (SELECT DISTINCT ON (id) * FROM heads ORDER BY id, settled DESC) AS h ON h.id = l.id
+), compared AS (
+    SELECT
+        l.id, l.event_time, l.topic, l.partition, l."offset", l.state, l.content_hash, l.sent_state, l.sent_hash,
+        l.version_topic, l.version_partition, l.version_offset,
+        l.twin, l.twin_time, l.twin_state, l.twin_partition, l.twin_offset,
+        CASE WHEN l.twin AND l.origin NOT IN ('forgotten', 'elsewhere', 'former') THEN 'moved' ELSE l.origin END
+            AS origin,
+        CASE WHEN l.twin THEN s.source ELSE l.source END AS source,
+        CASE WHEN l.twin THEN s.message_timestamp ELSE l.message_timestamp END AS message_timestamp,
+        CASE WHEN l.twin THEN s.metadata ELSE l.metadata END AS metadata
+    FROM placed AS l
+    LEFT JOIN sent AS s ON l.twin AND s.partition = l.twin_partition AND s."offset" = l.twin_offset
 ), joined AS (
     SELECT
         id, l.id IS NOT NULL AS has_ledger, t.id IS NOT NULL AS has_row, h.id IS NOT NULL AS has_head,
         coalesce(l.origin, 'none') AS origin, l.state AS ledger_state, l.sent_state, h.state AS head_state,
         l.event_time AS ledger_time, l.topic AS ledger_topic, l.partition AS ledger_partition,
-        l."offset" AS ledger_offset, l.content_hash, l.sent_hash, t.hash, t.wrong_space, t.bad_vector,
+        l."offset" AS ledger_offset, l.version_topic, l.version_partition, l.version_offset, coalesce(l.twin, false) AS twin,
+        l.twin_time, l.twin_state, l.twin_partition, l.twin_offset, l.content_hash, l.sent_hash, t.hash, t.wrong_space, t.bad_vector,
         h.event_time AS head_time, h.partition AS head_partition, h."offset" AS head_offset,
         u.event_time AS later_time, u.partition AS later_partition, u."offset" AS later_offset,
-        coalesce(l.origin NOT IN ('nowhere', 'rejected'), false) AND (
-            h.id IS NULL OR (l.event_time, l.topic, l.partition, l."offset")
+        coalesce(l.twin, false) OR coalesce(l.origin NOT IN ('nowhere', 'rejected'), false) AND (
+            h.id IS NULL OR (l.event_time, l.version_topic, l.version_partition, l.version_offset)
                 >= (h.event_time, %(topic)s COLLATE "C", h.partition, h."offset")
         ) AS at_head,
-        CASE WHEN l.origin = 'sent' AND t.hash = l.content_hash THEN
+        CASE WHEN (l.twin OR l.origin = 'sent') AND t.hash = l.content_hash THEN
             t.source IS DISTINCT FROM l.source OR t.message_timestamp <> l.message_timestamp
             OR t.metadata <> l.metadata::jsonb
         END AS changed
-    FROM explained AS l
+    FROM compared AS l
     FULL JOIN stored AS t USING (id)
     FULL JOIN (SELECT * FROM heads WHERE settled) AS h USING (id)
     LEFT JOIN (SELECT * FROM heads WHERE NOT settled) AS u USING (id)
 ), wanted AS (
     SELECT
         *,
-        CASE WHEN at_head THEN CASE WHEN origin = 'sent' THEN sent_state END ELSE head_state END AS wanted_state,
-        CASE WHEN at_head THEN ledger_time ELSE head_time END AS base_time,
-        CASE WHEN at_head THEN ledger_topic WHEN has_head THEN %(topic)s END AS base_topic,
-        CASE WHEN at_head THEN ledger_partition ELSE head_partition END AS base_partition,
-        CASE WHEN at_head THEN ledger_offset ELSE head_offset END AS base_offset
+        CASE
+            WHEN twin THEN twin_state
+            WHEN NOT at_head THEN head_state
+            WHEN origin = 'sent' THEN sent_state
+        END AS wanted_state,
+        CASE WHEN twin THEN twin_time WHEN at_head THEN ledger_time ELSE head_time END AS base_time,
+        CASE WHEN at_head AND NOT twin THEN version_topic WHEN twin OR has_head THEN %(topic)s END AS base_topic,
+        CASE WHEN twin THEN twin_partition WHEN at_head THEN version_partition ELSE head_partition END AS base_partition,
+        CASE WHEN twin THEN twin_offset WHEN at_head THEN version_offset ELSE head_offset END AS base_offset
     FROM joined
 )
 SELECT
@@ -130,7 +183,7 @@ SELECT
             WHEN NOT has_ledger OR (wanted_state = 'live' AND NOT has_row) THEN 'missing'
             ELSE 'stale'
         END
-        WHEN origin = 'elsewhere' THEN NULL
+        WHEN origin = 'elsewhere' AND NOT twin THEN NULL
         WHEN ledger_state = 'deleted' THEN CASE WHEN has_row THEN 'undeleted' END
         WHEN NOT has_row THEN 'missing'
         WHEN hash <> content_hash OR (origin = 'sent' AND content_hash <> sent_hash) THEN 'stale'
@@ -164,12 +217,16 @@ FROM (
     SELECT
         CASE
             WHEN d.partition IS NOT NULL THEN 'dead'
-            WHEN s.state = 'rejected' AND s."offset" < coalesce(r.committed, 0) THEN 'unexplained'
+            WHEN s.state = 'rejected' AND s."offset" < r.settled THEN 'unexplained'
             WHEN s.state = 'rejected' OR v.base_time IS NULL THEN 'in_flight'
             WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset")
                 > (v.base_time, v.base_topic, v.base_partition, v.base_offset) THEN 'in_flight'
             WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset")
-                < (v.base_time, v.base_topic, v.base_partition, v.base_offset) THEN 'superseded'
+                < (v.base_time, v.base_topic, v.base_partition, v.base_offset) THEN CASE
+                    WHEN s.timed OR v.base_topic <> %(topic)s OR v.base_partition <> s.partition
+                        OR v.base_offset > s."offset" THEN 'superseded'
+                    ELSE 'late'
+                END
             WHEN v.kind IS NOT NULL THEN 'unexplained'
             WHEN s.state = 'live' THEN 'stored'
             ELSE 'deleted'
@@ -185,14 +242,25 @@ ORDER BY count(*) DESC, stage, code
 -- name: count_ids
 SELECT count(DISTINCT id) FROM heads
 
+-- name: count_messages
+SELECT count(*) FROM sent
+
 -- name: count_origins
 SELECT origin, count(*) FROM verdicts WHERE kind IS NULL GROUP BY origin
+
+-- name: count_moved
+SELECT count(*) FROM verdicts WHERE origin IN ('moved', 'former')
+
+-- name: count_lost
+-- Ids that are gone from the ledger, without those that have a finding each.
+SELECT greatest(0, %(known)s::bigint - %(ids)s::bigint - count(*))
+FROM verdicts WHERE kind = 'missing' AND ledger_time IS NULL
 
 -- name: add_unexplained
 INSERT INTO verdicts (id, kind, origin, has_row, broken, pending)
 SELECT %(topic)s || '-' || s.partition || '-' || s."offset", 'unexplained', 'rejected', false, false, false
 FROM sent AS s JOIN ranges AS r USING (partition)
-WHERE s.state = 'rejected' AND s."offset" < coalesce(r.committed, 0)
+WHERE s.state = 'rejected' AND s."offset" < r.settled
 AND NOT EXISTS (SELECT FROM dead AS d WHERE (d.partition, d."offset") = (s.partition, s."offset"))
 
 -- name: drop_equal
@@ -202,7 +270,8 @@ DELETE FROM verdicts WHERE kind IS NULL
 SELECT kind, count(*) FROM verdicts GROUP BY kind ORDER BY kind
 
 -- name: list_findings
-SELECT kind, id, ledger_partition, ledger_offset, base_partition, base_offset
+-- A place that was forgotten is none.
+SELECT kind, id, nullif(ledger_partition, -1), ledger_offset, nullif(base_partition, -1), base_offset
 FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY id) AS place FROM verdicts) AS numbered
 WHERE place <= %(limit)s
 ORDER BY kind, id

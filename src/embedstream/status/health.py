@@ -49,6 +49,7 @@ def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
     if status.job != "RUNNING":
         yield f"the job is {status.job}"
     yield from status.away.values()
+    yield from status.troubles
     for loss in status.losses:
         yield f"{loss}: embedstream submit --replace reads the topic again"
     age, stalled = status.oldest_unread_seconds, status.since_checkpoint_seconds

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstream import embedding, flink, kafka, store
+from embedstream.errors import EmbedstreamError
 from embedstream.index.state import Catalog
+from embedstream.standing import Standing, stand
 
 if TYPE_CHECKING:
     import psycopg
 
     from embedstream.index.state import Index
-    from embedstream.kafka import Position
     from embedstream.settings import Settings
 
 # A service that answers its health at all does so at once.
@@ -24,10 +25,9 @@ _PERCENTILES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latenc
 
 
 class Queue(NamedTuple):
-    """The topic; `oldest_unread_seconds` is the age of the oldest record beyond the committed offsets."""
+    """The topic, and how far table and group are in it."""
 
-    positions: list[Position]
-    oldest_unread_seconds: float | None
+    standing: Standing
     dead_letters: int
 
 
@@ -59,12 +59,15 @@ class Work(NamedTuple):
 
 
 def read_queue(settings: Settings) -> Queue:
-    positions = kafka.positions(settings)
-    starts = {position.partition: position.next for position in positions if position.lag}
-    heads = kafka.first_records(settings, settings.kafka_input_topic, starts) if starts else []
-    oldest = min((message.timestamp()[1] for message in heads), default=None)
-    age = None if oldest is None else max(0.0, time.time() - oldest / 1000)
-    return Queue(positions, age, kafka.count(settings, settings.kafka_dead_letter_topic))
+    """Where the database is away, the group's offsets tell how far the pipeline is."""
+    return Queue(_stand(settings), kafka.count(settings, settings.kafka_dead_letter_topic))
+
+
+def _stand(settings: Settings) -> Standing:
+    progress: dict[int, store.Progress] = {}
+    with suppress(EmbedstreamError), store.database(settings) as connection:
+        progress = store.read_progress(connection, settings)
+    return stand(settings, progress)
 
 
 def read_rows(settings: Settings) -> Rows:

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from embedstream import flink
 from embedstream.errors import ConfigError, EmbedstreamError
@@ -22,30 +22,55 @@ if TYPE_CHECKING:
     from embedstream.index.state import Index
     from embedstream.kafka import Position
     from embedstream.settings import Settings
+    from embedstream.store import Progress
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition of the input topic; `next` is the offset after the last one that a checkpoint committed."""
+    """A partition of the input topic; `next` is the offset up to which the pipeline is.
+
+    That is what the table says (`recorded`), else what the group has committed. `first`, `stable` and `end` are offsets
+    of the log; what lies between the latter two waits behind an open transaction. `expired_unread` are offsets that
+    left the log before they were read. `late` are records that lost against an earlier one only by their time.
+    """
 
     partition: int
     next: int
     end: int
     lag: int
+    unread: int = 0
+    first: int = 0
+    stable: int | None = None
+    committed: int | None = None
+    recorded: int | None = None
+    behind_transaction: int = 0
+    transaction_age_seconds: float | None = None
+    beyond_end: bool = False
+    expired_unread: int = 0
+    late: int | None = None
 
     @classmethod
-    def of(cls, position: Position) -> Self:
-        return cls(position.partition, position.next, position.end, position.lag)
+    def of(cls, position: Position, progress: Progress | None = None) -> Self:
+        return cls(
+            position.partition, position.next, position.end, position.unread,
+            unread=position.unread, first=position.first, stable=position.stable, committed=position.committed,
+            recorded=position.recorded, behind_transaction=position.behind_transaction,
+            transaction_age_seconds=position.held.age if position.held else None,
+            beyond_end=bool(position.beyond), expired_unread=position.expired_unread,
+            late=progress.late if progress else None,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Status:
     """What is not known, because its part is away, is None; `away` says why.
 
-    `lag` counts what lies beyond the offsets of the last checkpoint, so it falls in steps. `rate` is in rows per second
-    that took effect, measured over `seconds`. The job's numbers count from the start of its operators.
+    `lag` is `unread`: what a reader of committed records would still get beyond `next` of the partitions, which moves
+    with the table where that keeps progress (`counted_by`), else in steps with the checkpoints. `rate` is in rows per
+    second that took effect, measured over `seconds`. The job's numbers count from the start of its operators.
+    `group_members` are consumers that subscribed with the job's group. `troubles` are those between table and topic.
     """
 
     topic: str
@@ -55,6 +80,11 @@ class Status:
     lag: int | None = None
     partitions: list[Partition] | None = None
     oldest_unread_seconds: float | None = None
+    unread: int | None = None
+    counted_by: Literal["table", "group"] | None = None
+    behind_transaction: int | None = None
+    transaction_age_seconds: float | None = None
+    group_members: list[str] | None = None
     eta_seconds: float | None = None
     rows: int | None = None
     deleted: int | None = None
@@ -72,6 +102,7 @@ class Status:
     service: str | None = None
     waits_for: list[str] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
     health: Health = field(default_factory=Health)
 
 
@@ -114,7 +145,7 @@ class Observer:
         if queue is None and rows is None and work is None:
             raise ConfigError("; ".join(answers.away[part] for part in ("kafka", "database", "jobmanager")))
         status = Status(settings.kafka_input_topic, settings.pgvector_table, service=service, away=answers.away)
-        status = self._with_rows(_with_work(_with_queue(status, queue), work), rows)
+        status = self._with_rows(_with_work(_with_queue(status, queue, settings), work), rows)
         status = replace(status, waits_for=waits_for(status, settings))
         return replace(status, health=judge(status, settings))
 
@@ -145,16 +176,24 @@ class Observer:
         return replace(status, rate=rate, seconds=seconds, eta_seconds=eta)
 
 
-def _with_queue(status: Status, queue: parts.Queue | None) -> Status:
+def _with_queue(status: Status, queue: parts.Queue | None, settings: Settings) -> Status:
     if queue is None:
         return status
+    standing = queue.standing
+    log, progress = standing.log, standing.progress
     return replace(
         status,
-        messages=sum(position.end - position.first for position in queue.positions),
-        lag=sum(position.lag for position in queue.positions),
-        partitions=[Partition.of(position) for position in queue.positions],
-        oldest_unread_seconds=queue.oldest_unread_seconds,
+        messages=sum(position.end - position.first for position in log.positions),
+        lag=log.unread,
+        unread=log.unread,
+        counted_by="table" if progress else "group",
+        partitions=[Partition.of(position, progress.get(position.partition)) for position in log.positions],
+        oldest_unread_seconds=log.oldest_unread,
+        behind_transaction=log.behind_transaction,
+        transaction_age_seconds=log.oldest_held,
+        group_members=None if log.members is None else [str(member) for member in log.members],
         dead_letters=queue.dead_letters,
+        troubles=[str(trouble) for trouble in standing.troubles(settings.health_max_age_seconds)],
     )
 
 

@@ -8,7 +8,7 @@ from embedstream.display import duration
 from embedstream.index.state import as_line
 
 if TYPE_CHECKING:
-    from embedstream.status.read import Status
+    from embedstream.status.read import Partition, Status
 
 _UNKNOWN = "not known"
 # Below it, dropping the index and building it again saves nothing to speak of.
@@ -22,7 +22,7 @@ def as_text(status: Status) -> str:
         *(("", reason) for reason in status.health.reasons),
         ("job", _job(status)),
         (f"topic {status.topic}", _topic(status)),
-        *((f"  partition {part.partition}", f"{part.lag:,} behind") for part in status.partitions or () if part.lag),
+        *((f"  partition {part.partition}", line) for part in status.partitions or () if (line := _partition(part))),
         ("backlog", _backlog(status)),
         (f"table {status.table}", _table(status)),
         ("index", _index(status)),
@@ -48,10 +48,25 @@ def _topic(status: Status) -> str:
     return _UNKNOWN if status.messages is None else f"{status.messages:,} messages"
 
 
+def _partition(part: Partition) -> str:
+    """Nothing where all is read."""
+    age = part.transaction_age_seconds
+    facts = {
+        f"{part.lag:,} behind": part.lag,
+        f"{part.behind_transaction:,} wait behind a transaction"
+        f"{'' if age is None else f', open for {duration(age)}'}": part.behind_transaction,
+        f"its offset lies beyond the end {part.end:,}": part.beyond_end,
+        f"up to {part.expired_unread:,} expired unread": part.expired_unread,
+        f"{part.late or 0:,} late": part.late,
+    }
+    return "; ".join(fact for fact, holds in facts.items() if holds)
+
+
 def _backlog(status: Status) -> str:
     if status.lag is None:
         return _UNKNOWN
-    facts = [f"{status.lag:,} beyond the last checkpoint"]
+    beyond = "what the table has" if status.counted_by == "table" else "the last checkpoint"
+    facts = [f"{status.lag:,} beyond {beyond}"]
     if status.oldest_unread_seconds is not None:
         facts.append(f"the oldest {duration(status.oldest_unread_seconds)} old")
     if status.lag and status.eta_seconds is not None:

@@ -2,7 +2,7 @@
 
 from embedstream.store.connection import connect, database, is_pooled, need_session, trouble, without_limits
 from embedstream.store.names import Names, columns, statements
-from embedstream.store.progress import Forgotten, Progress, read_forgotten, read_progress
+from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
 from embedstream.store.rights import lacking_rights
 from embedstream.store.schema import (
     check_columns,
@@ -36,6 +36,7 @@ __all__ = [
     "database",
     "forget_missing",
     "is_pooled",
+    "keeps_progress",
     "lacking_rights",
     "lacks",
     "lock",

@@ -1,0 +1,116 @@
+"""Where table and topic stand to each other: the table's progress, the topic's log, and what is wrong between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from embedstream import kafka
+from embedstream.display import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from embedstream.kafka import Identity, Log, Position
+    from embedstream.settings import Settings
+    from embedstream.store import Progress
+
+
+class Trouble(NamedTuple):
+    """What is wrong, and what to do about it."""
+
+    fact: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}: {self.remedy}"
+
+
+class Standing(NamedTuple):
+    """`progress` is what the table says by partition, {} where it says nothing; `identity` is the broker's word."""
+
+    topic: str
+    group: str
+    progress: Mapping[int, Progress]
+    log: Log
+    identity: Identity | None
+
+    @property
+    def another_topic(self) -> Trouble | None:
+        """The table was filled from a topic of this name that was another one, or stood elsewhere."""
+        found = self.identity
+        recorded = {(each.cluster_id, each.topic_id) for each in self.progress.values()}
+        if found is None or not any(_differ(*pair, found) for pair in recorded):
+            return None
+        clusters = {cluster for cluster, _ in recorded if cluster not in (None, found.cluster_id)}
+        what = f"cluster {found.cluster_id}" if clusters else f"id {found.topic_id}"
+        before = sorted(clusters or {str(topic_id) for _, topic_id in recorded} - {str(found.topic_id)})
+        return Trouble(
+            f"topic {self.topic} ({what}) is another topic than the one that the table was filled from "
+            f"({', '.join(before)})",
+            "embedstream submit --adopt-topic reads it from its first record; or set KAFKA_INPUT_TOPIC, or KAFKA_*",
+        )
+
+    @property
+    def beyond(self) -> Iterator[Trouble]:
+        for each in self.log.positions:
+            for who, place in each.beyond:
+                name = f"group {self.group}" if who == "group" else "the table"
+                yield Trouble(
+                    f"{name} stands at offset {place:,} of partition {each.partition}, beyond its end {each.end:,}",
+                    "the topic was cut or made anew, or somebody else set the offset; embedstream submit --replace "
+                    "starts where nothing is missed",
+                )
+
+    @property
+    def subscribed(self) -> Trouble | None:
+        """Somebody who subscribed takes partitions, and keeps the job from committing."""
+        if not self.log.members:
+            return None
+        names = ", ".join(sorted({str(member) for member in self.log.members}))
+        return Trouble(
+            f"group {self.group} has a member that is not the job: {names}",
+            "stop it, or give it another group.id, or give the job another KAFKA_GROUP_ID",
+        )
+
+    def held(self, least_age: float) -> Iterator[Trouble]:
+        """Partitions in which records wait behind a transaction that has been open for longer; None counts as that."""
+        for each in self.log.positions:
+            age = each.held.age if each.held else None
+            if each.behind_transaction and (age is None or age > least_age):
+                yield Trouble(
+                    describe_held(each),
+                    "it ends with its producer, or at its transaction.timeout.ms; kafka-transactions.sh "
+                    f"describe-producers --topic {self.topic} --partition {each.partition} names the producer",
+                )
+
+    def troubles(self, least_age: float) -> Iterator[Trouble]:
+        """All for which data may be missing although the job runs."""
+        yield from (each for each in (self.another_topic, self.subscribed) if each)
+        yield from self.beyond
+        yield from self.held(least_age)
+
+
+def stand(settings: Settings, progress: Mapping[int, Progress]) -> Standing:
+    """Look at the log, with a progress that was read just before; without any the group's offsets take its place.
+
+    Raises ConfigError where Kafka is away.
+    """
+    log = kafka.look(settings, {number: each.next for number, each in progress.items()})
+    identity = kafka.identity(settings) if log.positions else None
+    return Standing(settings.kafka_input_topic, settings.kafka_group_id, progress, log, identity)
+
+
+def describe_held(position: Position) -> str:
+    age = position.held.age if position.held else None
+    since = "a time that is not known" if age is None else duration(age)
+    return (
+        f"{position.behind_transaction:,} offsets of partition {position.partition} wait behind a transaction "
+        f"that has been open for {since}"
+    )
+
+
+def _differ(cluster_id: str | None, topic_id: str | None, found: Identity) -> bool:
+    """What is not known on either side differs from nothing."""
+    return cluster_id not in (None, found.cluster_id) or (
+        None not in (topic_id, found.topic_id) and topic_id != found.topic_id
+    )

@@ -1,0 +1,140 @@
+"""A job that a test plays by hand, for the audit to look at."""
+
+import json
+import time
+import uuid
+from datetime import UTC, datetime
+
+import numpy as np
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from embedstream import kafka as topics
+from embedstream import store
+from embedstream.audit import records
+from embedstream.ingest import Ingest
+from embedstream.kafka import Outgoing, headers_of
+from embedstream.message import Record, Rules
+from embedstream.retry import Patience
+from embedstream.space import Space
+from support.fakes import HashEmbedder
+
+SPACE = Space("org/model", "r1", 4, normalised=True, max_tokens=256)
+# The broker deletes what is older than its retention.
+T0 = int(time.time() * 1000) - 60_000
+TABLE = "text_message_embeddings"
+LEDGER = f"{TABLE}_ledger"
+
+
+class UnitEmbedder(HashEmbedder):
+    def vector(self, text):
+        vector = super().vector(text)
+        return vector / np.linalg.norm(vector)
+
+
+class Job:
+    """Plays the job: reads the topic, ingests, writes dead letters, commits."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.embedder = UnitEmbedder(poison=("poison",))
+        self.done = set()
+        self.clock = T0
+        self.producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers})
+        store.prepare(settings, SPACE)
+        topics.ensure_topics(settings)
+
+    def send(self, id, text=None, at=None, partition=0, **fields):
+        self.clock += 10
+        value = None if text is None else json.dumps({"text": text, **fields}).encode()
+        self.send_raw(value, id.encode(), at or self.clock, partition)
+
+    def send_raw(self, value, key=b"k", at=T0, partition=0):
+        headers = [("origin", b"test"), ("none", None)]
+        topic = self.settings.kafka_input_topic
+        self.producer.produce(topic, value, key, partition, timestamp=at, headers=headers)
+        self.producer.flush()
+
+    def run(self, *, commit=True, dead_letters=True, again=False):
+        messages = [m for m in self._messages() if again or self._place(m) not in self.done]
+        self.done |= {self._place(m) for m in messages}
+        records = [Record(m.key(), m.value(), m.topic(), m.partition(), m.offset(), m.timestamp()[1]) for m in messages]
+        table = store.TableStore(self.settings, SPACE)
+        outcomes = Ingest(self.embedder, table, Rules("org/model", 1000), Patience())(records)
+        table.close()
+        letters = [
+            self._letter(m, outcome.error) for m, outcome in zip(messages, outcomes, strict=True) if outcome.error
+        ]
+        if dead_letters:
+            topics.produce(self.settings, self.settings.kafka_dead_letter_topic, letters)
+        if commit:
+            self.commit()
+
+    def commit(self):
+        places = [
+            TopicPartition(self.settings.kafka_input_topic, each.partition, each.end)
+            for each in topics.positions(self.settings)
+        ]
+        with Consumer(
+            {"bootstrap.servers": self.settings.kafka_bootstrap_servers, "group.id": self.settings.kafka_group_id}
+        ) as consumer:
+            consumer.commit(offsets=places, asynchronous=False)
+
+    def _messages(self):
+        ranges = [audit_range(each) for each in topics.positions(self.settings)]
+        for batch in records.read(self.settings, self.settings.kafka_input_topic, ranges):
+            yield from batch
+
+    def _place(self, message):
+        return message.partition(), message.offset()
+
+    def _letter(self, message, error):
+        facts = {
+            "topic": message.topic(), "partition": message.partition(), "offset": message.offset(),
+            "timestamp": datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="milliseconds"),
+            "stage": error.stage, "error": error.code, "reason": error.reason,
+        }  # fmt: skip
+        headers = headers_of(message) | {f"dlq.{name}": str(value).encode() for name, value in facts.items()}
+        return Outgoing(message.value(), message.key(), list(headers.items()))
+
+
+def audit_range(position):
+    return records.Range(position.partition, position.first, position.end)
+
+
+def own_settings(database, kafka):
+    """Settings with topics and a group of the test's own."""
+    name = uuid.uuid4().hex[:8]
+    return database.model_copy(
+        update={
+            "kafka_bootstrap_servers": kafka, "kafka_input_topic": f"in-{name}",
+            "kafka_dead_letter_topic": f"dead-{name}", "kafka_group_id": f"group-{name}", "flink_parallelism": 2,
+        }
+    )  # fmt: skip
+
+
+def filled(settings):
+    """A job that has done 14 messages: 8 rows, an id that is deleted, and a message that came late for it."""
+    job = Job(settings)
+    for n in range(8):
+        job.send(f"id-{n}", f"first {n}", metadata={"n": n, "wide": "a\\b\t"}, source="we\tb\\", partition=n % 2)
+    for n in range(4):
+        job.send(f"id-{n}", f"second {n}", partition=n % 2)
+    job.send("gone")
+    job.send("gone", "was there", at=T0)
+    job.run()
+    return job
+
+
+def execute(settings, statement, *parameters):
+    with store.connect(settings) as connection:
+        cursor = connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else None
+
+
+def found(report):
+    return {(each.kind, each.id) for each in report.findings}
+
+
+def figures(report):
+    assert report.closes
+    return (report.messages, *report.outcomes)
