@@ -41,7 +41,8 @@ def submit(
 
 
 def _prepare(settings: Settings, say: Callable[[str], None]) -> None:
-    for topic in kafka.ensure_topics(settings):
+    kafka.java_config(settings)  # it raises what would end the job in its first second
+    for topic in kafka.ensure_topics(settings, say):
         say(f"created topic {topic}")
     try:
         space = embedding.read_space(settings)
