@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from embedstream.kafka import client
 from embedstream.kafka.client import asked, client_config
@@ -47,8 +47,17 @@ def positions(settings: Settings) -> list[Position]:
 
 
 def watermarks(settings: Settings, consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
-    first, end = asked(settings, lambda: consumer.get_watermark_offsets(partition, timeout=client.TIMEOUT))
+    first, end = asked(settings, lambda: _watermarks(consumer, partition))
     return first, end
+
+
+def _watermarks(consumer: Consumer, partition: TopicPartition) -> Any:  # noqa: ANN401 - untyped upstream
+    try:
+        return consumer.get_watermark_offsets(partition, timeout=client.TIMEOUT)
+    except KafkaException:
+        # A broker that has just come back knows no topics for a moment; the client would keep that in mind.
+        consumer.list_topics(partition.topic, timeout=client.TIMEOUT)
+        raise
 
 
 def count(settings: Settings, topic: str) -> int:
