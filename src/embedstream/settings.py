@@ -81,12 +81,36 @@ class Settings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to talk to the brokers"
     )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
         "PLAIN", description="SASL mechanism, where the protocol has SASL"
     )
     kafka_sasl_username: str | None = Field(None, description="SASL user")
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password")
+    kafka_sasl_jaas_config: SecretStr | None = Field(
+        None, description="the job's login line with user and password, made by `embedstream flink-env`"
+    )
+    kafka_sasl_oauthbearer_token_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s,@]+$",
+        description="where OAUTHBEARER fetches its tokens (OpenID Connect, client credentials)",
+    )
+    kafka_sasl_oauthbearer_client_id: str | None = Field(None, description="client that asks for a token")
+    kafka_sasl_oauthbearer_client_secret: SecretStr | None = Field(None, description="secret of that client")
+    kafka_sasl_oauthbearer_scope: str | None = Field(None, description="scope that it asks for")
+    kafka_sasl_oauthbearer_extensions: str | None = Field(
+        None,
+        pattern=r'^[A-Za-z]+=[^,"\\$]+(,[A-Za-z]+=[^,"\\$]+)*$',
+        description="SASL extensions of OAUTHBEARER, name=value, comma-separated",
+    )
     kafka_ssl_ca_location: Path | None = Field(None, description="PEM file of the authorities that sign the brokers")
+    kafka_ssl_certificate_location: Path | None = Field(
+        None, description="PEM file of the client's certificate and those that lead to its authority"
+    )
+    kafka_ssl_key_location: Path | None = Field(None, description="PEM file of the client's private key (PKCS#8)")
+    kafka_ssl_key_password: SecretStr | None = Field(None, description="password of that key, where it is encrypted")
+    kafka_ssl_endpoint_identification: Literal["https", "none"] = Field(
+        "https", description="whether a broker's certificate must name its host"
+    )
 
     pgvector_host: str = Field("localhost", description="PostgreSQL host, or the directory of its socket")
     pgvector_port: Port = Field(5432, description="PostgreSQL port")

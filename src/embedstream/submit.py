@@ -72,7 +72,8 @@ def _check_same(cluster: flink.Cluster, job: flink.Job, settings: Settings) -> N
 
 
 def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) -> None:
-    for topic in kafka.ensure_topics(settings):
+    kafka.java_config(settings)  # it raises what would end the job in its first second
+    for topic in kafka.ensure_topics(settings, say):
         say(f"created topic {topic}")
     try:
         space = embedding.read_space(settings)

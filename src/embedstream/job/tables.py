@@ -5,19 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedstream.kafka import LARGEST_DEAD_LETTER
+from embedstream.kafka import LARGEST_DEAD_LETTER, java_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from embedstream.settings import Settings
-
-_SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
-_LOGIN_MODULES = {
-    "PLAIN": f"{_SHADED}.security.plain.PlainLoginModule",
-    "SCRAM-SHA-256": f"{_SHADED}.security.scram.ScramLoginModule",
-    "SCRAM-SHA-512": f"{_SHADED}.security.scram.ScramLoginModule",
-}
 
 INGEST = """
 CREATE TEMPORARY VIEW outcomes AS
@@ -136,22 +129,5 @@ def _both(settings: Settings) -> dict[str, str]:
 
 
 def _security(settings: Settings) -> dict[str, str]:
-    """The options for TLS and SASL.
-
-    The web UI shows these to everybody, so user and password are references that Kafka's EnvVarConfigProvider
-    resolves in the JobManager's and the TaskManagers' own environment.
-    """
-    options: dict[str, str] = {}
-    if settings.kafka_security_protocol != "PLAINTEXT":
-        options["security.protocol"] = settings.kafka_security_protocol
-    if settings.kafka_security_protocol.startswith("SASL"):
-        options |= {
-            "sasl.mechanism": settings.kafka_sasl_mechanism,
-            "config.providers": "env",
-            "config.providers.env.class": f"{_SHADED}.config.provider.EnvVarConfigProvider",
-            "sasl.jaas.config": f"{_LOGIN_MODULES[settings.kafka_sasl_mechanism]} required "
-            'username="${env:KAFKA_SASL_USERNAME}" password="${env:KAFKA_SASL_PASSWORD}";',
-        }
-    if settings.kafka_ssl_ca_location:
-        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(settings.kafka_ssl_ca_location)}
-    return {f"properties.{name}": value for name, value in options.items()}
+    """The options for TLS and SASL; the web UI shows them, so secrets are references."""
+    return {f"properties.{name}": value for name, value in java_config(settings).items()}

@@ -57,6 +57,13 @@ STOP_SIGNALS = {Postgres.name: Postgres.stop_signal}
 
 LARGEST_LOG = 10 * 2**20
 
+OF_A_LOGIN = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if name.startswith(("kafka_sasl_", "kafka_ssl_")) and field.default is None
+)
+"""The settings of a login to Kafka, for which the stack's own has no use."""
+
 ALWAYS_EXPORTED = (
     "kafka_bootstrap_servers",
     "kafka_security_protocol",
@@ -277,9 +284,7 @@ def stack_settings(ports: Mapping[str, int], exported: Mapping[str, str] | None 
         "embedding_port": ports["service"],
         "kafka_bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}",
         "kafka_security_protocol": "PLAINTEXT",
-        "kafka_sasl_username": None,
-        "kafka_sasl_password": None,
-        "kafka_ssl_ca_location": None,
+        **dict.fromkeys(OF_A_LOGIN),
         "pgvector_host": LOOPBACK,
         "pgvector_port": ports["postgres"],
         "pgvector_user": SUPERUSER,
