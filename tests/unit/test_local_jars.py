@@ -25,7 +25,22 @@ def test_the_lock_has_the_broker_and_the_connector():
     kafka = {jar.artifact: jar for jar in jars.locked_jars("kafka")}
     assert kafka["kafka_2.13"].version == kafka["kafka-tools"].version
     assert kafka["log4j-slf4j-impl"].version == kafka["log4j-core"].version
-    assert [jar.artifact for jar in jars.locked_jars("flink")] == ["flink-sql-connector-kafka"]
+    assert [jar.artifact for jar in jars.locked_jars("flink")] == ["zstd-jni", "flink-sql-connector-kafka"]
+
+
+def test_broker_and_connector_have_one_zstd():
+    found = [str(jar) for name in jars.SECTIONS for jar in jars.locked_jars(name) if jar.artifact == "zstd-jni"]
+    assert len(found) == len(jars.SECTIONS)
+    assert len(set(found)) == 1
+
+
+def test_the_jars_of_a_cluster_are_fetched_where_they_are_missing(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(jars, "download", lambda missing, cache: asked.append((missing, cache)))
+    settings = load_settings(embedstream_cache_dir=str(tmp_path))
+    paths = jars.cluster_jars(settings)
+    assert asked == [(jars.locked_jars("flink"), tmp_path / "jars")]
+    assert [path.name for path in paths] == ["zstd-jni-1.5.6-10.jar", "flink-sql-connector-kafka-5.0.0-2.2.jar"]
 
 
 @pytest.mark.parametrize("section", jars.SECTIONS)

@@ -79,6 +79,18 @@ def jar_paths(section: Section, cache: Path) -> list[Path]:
     return [jar.path(cache) for jar in locked_jars(section)]
 
 
+def cluster_jars(settings: Settings) -> list[Path]:
+    """The jars that a Flink cluster needs beside its own distribution: the Kafka connector, and zstd for it.
+
+    They are brought into the cache first. In the class path of JobManager and TaskManagers all of them work; raises
+    ConfigError that names one that cannot be had.
+    """
+    cache = cache_directory(settings)
+    if missing := missing_jars("flink", cache):
+        download(missing, cache)
+    return jar_paths("flink", cache)
+
+
 def missing_jars(section: Section, cache: Path) -> list[Jar]:
     """The jars that are not in the cache, or not as the lock wants them."""
     return [jar for jar in locked_jars(section) if not _is_sound(jar, jar.path(cache))]
