@@ -120,6 +120,10 @@ class Cluster:
         """Flink's own summary: taskmanagers, slots-total, slots-available, flink-version."""
         return self._get("/overview")
 
+    def task_managers(self) -> list[dict[str, Any]]:
+        """Flink's own description of each: id, slotsNumber, memoryConfiguration (bytes)."""
+        return list(self._get("/taskmanagers")["taskmanagers"])
+
     def stop(self, job: Job, timeout: float) -> str:
         """Stop with a savepoint, and return its path.
 

@@ -164,6 +164,14 @@ def topic_config(admin: AdminClient, topic: str) -> dict[str, str]:
     return {name: str(entry.value) for name, entry in entries.items()}
 
 
+def largest_record(settings: Settings, topic: str) -> int | None:
+    """The `max.message.bytes` of a topic; None where the broker does not tell it."""
+    try:
+        return int(topic_config(AdminClient(client_config(settings)), topic)["max.message.bytes"])
+    except (KafkaException, KeyError, ValueError):
+        return None
+
+
 def _broker(settings: Settings, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - untyped upstream
     patient = Retrying(
         retry=retry_if_exception(_passing), wait=wait_fixed(0.2), stop=stop_after_delay(TIMEOUT), reraise=True

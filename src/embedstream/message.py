@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 import msgspec
 
 from embedstream.errors import Rejected
+from embedstream.limits import record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,10 @@ class Rules(NamedTuple):
     model_name: str
     max_text_bytes: int
 
+    @property
+    def max_value_bytes(self) -> int:
+        return record_bytes(self.max_text_bytes)
+
 
 def decode(record: Record, rules: Rules) -> Message | Delete:
     """Read one record.
@@ -78,6 +83,8 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
     recorded = _recorded_at(record)
     if record.value is None:
         return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH))
+    if len(record.value) > rules.max_value_bytes:
+        _reject("record_too_large", f"the value has more than {rules.max_value_bytes} bytes")
     body, encode = _parse(record.value)
     sanitized = _sanitize(body, record.value)
     text = _text(body.get("text"), rules.max_text_bytes)

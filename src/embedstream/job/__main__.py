@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from pyflink.table import EnvironmentSettings, TableEnvironment
 from pyflink.table.udf import udf
 
+from embedstream import kafka
 from embedstream.job import tables
 from embedstream.job.function import RESULT, IngestFunction
+from embedstream.limits import BUNDLE_SHARES, Letter
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ def options(settings: Settings) -> dict[str, str]:
         "table.local-time-zone": "UTC",
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
-        "python.fn-execution.bundle.size": "512",
-        "python.fn-execution.arrow.batch.size": "512",
+        "python.fn-execution.bundle.size": str(BUNDLE_SHARES),
+        "python.fn-execution.arrow.batch.size": str(BUNDLE_SHARES),
         # Records gather by themselves while a call runs; those that find the worker idle need not wait for others.
         "python.fn-execution.bundle.time": "20",
     }
@@ -47,7 +49,14 @@ def main() -> None:
         environment.get_config().set(name, value)
     ingest = udf(IngestFunction(settings), result_type=RESULT, func_type="pandas")
     environment.create_temporary_system_function("ingest", ingest)
-    for statement in (tables.source(settings), tables.dead_letters(settings), tables.INGEST, tables.insert(settings)):
+    letter = Letter.of(settings.max_text_bytes, kafka.largest_record(settings, settings.kafka_dead_letter_topic))
+    for statement in (
+        tables.source(settings),
+        tables.dead_letters(settings, letter),
+        tables.weighed(letter),
+        tables.outcomes(settings),
+        tables.insert(settings, letter),
+    ):
         environment.execute_sql(statement)
 
 
