@@ -49,7 +49,8 @@ def stored(stack, prefix):
 def set_codec(stack, topic, codec):
     entry = ConfigEntry("compression.type", codec, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    AdminClient(client_config(stack.settings)).incremental_alter_configs([resource])[resource].result(20)
+    admin = AdminClient(client_config(stack.settings))
+    admin.incremental_alter_configs([resource])[resource].result(20)
 
 
 def dead_letters(stack, code):
@@ -87,7 +88,7 @@ def test_topics_may_have_any_codec(stack, prefix):
         id = f"{prefix}-{codec}"
         bad = json.dumps({"id": id, "text": "many words", "timestamp": "never"}).encode()
         produce(stack, [message(id, "many words " * 50), bad], partitions=1)
-        wait(lambda id=id: stored(stack, id.rpartition("-")[0]) and is_row(stack, id), 30, f"a row behind {codec}")
+        wait(lambda id=id: is_row(stack, id), 30, f"a row behind {codec}")
         wait(lambda bad=bad: bad in [value for _, value, _ in dead_letters(stack, "bad_timestamp")], 30, codec)
     assert stack.restarts() == before
 

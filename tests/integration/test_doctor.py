@@ -17,6 +17,20 @@ from embedstream.kafka import Outgoing
 GOOD_CLUSTER = {
     "/overview": {"taskmanagers": 1, "slots-total": 2, "slots-available": 0, "flink-version": "2.3.0"},
     "/jobs/overview": {"jobs": [{"jid": "j1", "name": "embedstream", "state": "RUNNING", "start-time": 1}]},
+    # As Flink 2.3.0 answers, but for what no check looks at.
+    "/taskmanagers": {
+        "taskmanagers": [
+            {
+                "id": "taskmanager",
+                "slotsNumber": 2,
+                "memoryConfiguration": {
+                    "frameworkHeap": 268435456,
+                    "taskHeap": 543162368,
+                    "frameworkOffHeap": 134217728,
+                },
+            }
+        ]
+    },
     "/jobs/j1": {"state": "RUNNING", "vertices": [{"status": "RUNNING"}]},
     "/jobs/j1/exceptions": {"root-exception": "java.lang.Exception: top\nCaused by: the very cause"},
 }
@@ -229,6 +243,18 @@ def test_a_cluster_that_does_not_fit(prepared, cluster):
     answers["/jobs/overview"]["jobs"] = []
     found = states(prepared)
     assert found["flink.slots"].state == found["flink.job"].state == "warn"
+
+
+def test_a_cluster_without_memory_for_the_longest_texts(prepared, cluster):
+    answers, _ = cluster
+    assert states(prepared)["flink.memory"].state == "ok"
+    finding = states(prepared, max_text_bytes=8 * 2**20)["flink.memory"]
+    assert finding.state == "FAIL"
+    assert "355 MiB" in finding.fact
+    answers["/taskmanagers"]["taskmanagers"][0]["slotsNumber"] = 8
+    assert wrong(states(prepared)) == {"flink.memory"}
+    answers["/taskmanagers"]["taskmanagers"][0]["slotsNumber"] = 0
+    assert states(prepared)["flink.memory"].state == "skipped"
 
 
 def test_a_job_that_restarts(prepared, cluster):
