@@ -64,7 +64,7 @@ def dead_letters(stack, code):
         while first < end and (record := consumer.poll(10)) is not None:
             first = record.offset() + 1
             headers = dict(record.headers())
-            if headers["dlq.error"] == code:
+            if headers["dlq.error"] == code.encode():
                 found.append((f"0:{record.offset()}", record.value(), headers))
     return found
 
