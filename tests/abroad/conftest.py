@@ -2,8 +2,6 @@ import pytest
 
 from support.stack import running_stack
 
-LONGEST_TEXT = 1_048_576
-
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
