@@ -32,6 +32,8 @@ def options(settings: Settings) -> dict[str, str]:
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "30 s",
+        # Between chained operators Flink would copy a large record for each of the rows that make it count for more.
+        "pipeline.object-reuse": "true",
         "table.local-time-zone": "UTC",
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
