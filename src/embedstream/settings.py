@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_MAX_TEXT_BYTES = 1_048_576
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
     embedding_api_key: SecretStr | None = Field(
         None, description="key that the embedding service asks for, and that its clients send (not set: no key)"
     )
-    max_text_bytes: int = Field(1_048_576, ge=1, description="longest text accepted, in bytes of UTF-8")
+    max_text_bytes: int = Field(DEFAULT_MAX_TEXT_BYTES, ge=1, description="longest text accepted, in bytes of UTF-8")
     version_by: Literal["time", "record"] = Field(
         "time",
         description="which version of an id is newer: the one of the later event, or of the later record of the topic "
@@ -249,6 +251,15 @@ class Settings(BaseSettings):
         if self.kafka_dead_letter_topic == self.kafka_input_topic:
             raise ValueError(
                 "KAFKA_DEAD_LETTER_TOPIC must not be KAFKA_INPUT_TOPIC: a dead letter would come round again"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.max_text_bytes >= self.embedding_max_request_bytes:
+            raise ValueError(
+                f"MAX_TEXT_BYTES={self.max_text_bytes} does not fit into a request to the embedding service: "
+                f"raise EMBEDDING_MAX_REQUEST_BYTES above it, now {self.embedding_max_request_bytes}"
             )
         return self
 

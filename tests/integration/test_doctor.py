@@ -339,6 +339,18 @@ def test_a_client_that_cannot_submit(prepared, tmp_path):
     assert found["flink.connector"].state == "skipped"
 
 
+def test_a_cluster_without_memory_for_the_longest_texts(prepared, cluster):
+    answers, _ = cluster
+    assert states(prepared)["flink.memory"].state == "ok"
+    finding = states(prepared, max_text_bytes=8 * 2**20)["flink.memory"]
+    assert finding.state == "FAIL"
+    assert "355 MiB" in finding.fact
+    answers["/taskmanagers"]["taskmanagers"][0]["slotsNumber"] = 8
+    assert wrong(states(prepared)) == {"flink.memory"}
+    answers["/taskmanagers"]["taskmanagers"][0]["slotsNumber"] = 0
+    assert states(prepared)["flink.memory"].state == "skipped"
+
+
 def test_a_job_that_restarts(prepared, cluster):
     cluster[0]["/jobs/j1"]["state"] = "RESTARTING"
     assert "ConfigException: The specified value of default.api.timeout.ms" in states(prepared)["flink.job"].fact

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, warn
 from embedstream.flink import shipping, submission
+from embedstream.limits import MIB, slot_heap_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from embedstream.doctor.world import World
 
 FLINK = "2.3."
 """What the versions of Flink that the job runs on begin with."""
+_FLINK_S_OWN_BYTES = 64 * MIB
 
 
 def _reachable(world: World) -> Verdict:
@@ -93,11 +97,29 @@ def _slots(world: World) -> Verdict:
     return ok(f"{total} slots for a parallelism of {wanted}")
 
 
+def _memory(world: World) -> Verdict:
+    """What a record has when it is read, and how many are held, follow from MAX_TEXT_BYTES; see limits.py."""
+    needed = slot_heap_bytes(world.settings.max_text_bytes)
+    slots = {each["id"]: _slot_heap(each) for each in world.task_managers if each["slotsNumber"]}
+    if not slots:
+        return skipped("no TaskManager has slots")
+    fact = f"a slot has {min(slots.values()) // MIB} MiB of heap, and texts of MAX_TEXT_BYTES may take {needed // MIB}"
+    if min(slots.values()) >= needed:
+        return ok(fact)
+    return fail(fact, "raise taskmanager.memory.task.heap.size (or process.size), or lower MAX_TEXT_BYTES")
+
+
+def _slot_heap(task_manager: Mapping[str, Any]) -> int:
+    memory = task_manager["memoryConfiguration"]
+    return int((memory["frameworkHeap"] + memory["taskHeap"] - _FLINK_S_OWN_BYTES) / task_manager["slotsNumber"])
+
+
 _REACHABLE = ("flink.reachable",)
 OF_SUBMISSION = (
     Check("flink.reachable", _reachable),
     Check("flink.version", _version, _REACHABLE),
     Check("flink.slots", _slots, _REACHABLE),
+    Check("flink.memory", _memory, _REACHABLE),
     Check("flink.client", _client),
     Check("flink.connector", _connector, ("flink.reachable", "flink.client")),
 )

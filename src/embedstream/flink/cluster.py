@@ -170,6 +170,10 @@ class Cluster:
         names = {entry["key"] for entry in self._list("/jobmanager/config")}
         return any(name.startswith(_OF_GROWING) for name in names)
 
+    def task_managers(self) -> list[dict[str, Any]]:
+        """Flink's own description of each: id, slotsNumber, memoryConfiguration (bytes)."""
+        return list(self._get("/taskmanagers")["taskmanagers"])
+
     def stop(self, job: Job, timeout: float) -> str:
         """Stop with a savepoint, and return its path.
 

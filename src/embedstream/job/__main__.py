@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from pyflink.table import EnvironmentSettings, ExplainDetail, TableEnvironment
 from pyflink.table.udf import udf
 
+from embedstream import kafka
 from embedstream.flink.recorded import job_parameters
 from embedstream.flink.submission import DRY_RUN
 from embedstream.job import tables
 from embedstream.job.function import RESULT, IngestFunction
 from embedstream.job.tables import Origin
+from embedstream.limits import BUNDLE_SHARES, Letter
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:
@@ -40,11 +42,13 @@ def options(settings: Settings, carried: Mapping[str, str] = MappingProxyType({}
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
         "restart-strategy.exponential-delay.max-backoff": "30 s",
+        # Between chained operators Flink would copy a large record for each of the rows that make it count for more.
+        "pipeline.object-reuse": "true",
         "table.local-time-zone": "UTC",
         "python.executable": settings.flink_python or sys.executable,
         "python.client.executable": sys.executable,
-        "python.fn-execution.bundle.size": "512",
-        "python.fn-execution.arrow.batch.size": "512",
+        "python.fn-execution.bundle.size": str(BUNDLE_SHARES),
+        "python.fn-execution.arrow.batch.size": str(BUNDLE_SHARES),
         # Records gather by themselves while a call runs; those that find the worker idle need not wait for others.
         "python.fn-execution.bundle.time": "20",
     }
@@ -73,9 +77,15 @@ def main(arguments: argparse.Namespace) -> None:
         environment.get_config().set(name, value)
     ingest = udf(IngestFunction(settings), result_type=RESULT, func_type="pandas")
     environment.create_temporary_system_function("ingest", ingest)
-    for statement in (tables.source(settings, origin), tables.dead_letters(settings), tables.INGEST):
+    letter = Letter.of(settings.max_text_bytes, kafka.largest_record(settings, settings.kafka_dead_letter_topic))
+    for statement in (
+        tables.source(settings, origin),
+        tables.dead_letters(settings, letter),
+        tables.weighed(letter),
+        tables.outcomes(settings),
+    ):
         environment.execute_sql(statement)
-    insert = tables.insert(settings, origin)
+    insert = tables.insert(settings, letter, origin)
     if arguments.dry_run:
         environment.explain_sql(insert, ExplainDetail.JSON_EXECUTION_PLAN)
     else:

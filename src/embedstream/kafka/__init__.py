@@ -15,6 +15,7 @@ from embedstream.kafka.topics import (
     ensure_topics,
     identity,
     largest_batch,
+    largest_record,
     refusal,
     topic_config,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "is_end",
     "java_config",
     "largest_batch",
+    "largest_record",
     "look",
     "members",
     "positions",

@@ -202,6 +202,14 @@ def topic_config(admin: AdminClient, topic: str) -> dict[str, str]:
     return {name: str(entry.value) for name, entry in entries.items() if entry.value is not None}
 
 
+def largest_record(settings: Settings, topic: str) -> int | None:
+    """The `max.message.bytes` of a topic; None where the broker does not tell it."""
+    try:
+        return int(topic_config(AdminClient(client_config(settings)), topic)["max.message.bytes"])
+    except (KafkaException, KeyError, ValueError):
+        return None
+
+
 def largest_batch(settings: Settings, topic: str) -> int:
     """The most bytes of a compressed batch that the topic takes; what a producer sends at most where nobody tells.
 

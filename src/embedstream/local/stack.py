@@ -191,6 +191,7 @@ class Stack:
             cache=cache_directory(settings),
             logs=self.logs / "flink",
             base_env=environment(settings),
+            max_text_bytes=settings.max_text_bytes,
         )
 
     def _parts(
