@@ -254,15 +254,6 @@ class Settings(BaseSettings):
             )
         return self
 
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        if self.max_text_bytes >= self.embedding_max_request_bytes:
-            raise ValueError(
-                f"MAX_TEXT_BYTES={self.max_text_bytes} does not fit into a request to the embedding service: "
-                f"raise EMBEDDING_MAX_REQUEST_BYTES above it, now {self.embedding_max_request_bytes}"
-            )
-        return self
-
     @classmethod
     def settings_customise_sources(
         cls,

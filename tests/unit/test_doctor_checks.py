@@ -6,7 +6,7 @@ import httpx
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from embedstream.doctor import broker, clock
+from embedstream.doctor import broker, clock, log, service
 from embedstream.doctor.check import Check, Finding, fail, ok, run, span, warn
 from embedstream.doctor.world import Heard
 from embedstream.errors import ConfigError
@@ -60,15 +60,18 @@ def test_durations_for_people():
     ]
 
 
+NOTHING = SimpleNamespace(progress={}, log=None)
+
+
 def hiding(**configs):
     """A broker that shows topics and only these of their configurations."""
     settings = load_settings(kafka_input_topic="in", kafka_dead_letter_topic="dead")
     shown = {"input_config": {}, "dead_letter_config": {}, **configs}
-    return SimpleNamespace(settings=settings, partitions={"in": 2, "dead": 1}, positions=[], **shown)
+    return SimpleNamespace(settings=settings, partitions={"in": 2, "dead": 1}, standing=NOTHING, **shown)
 
 
 @pytest.mark.parametrize(
-    "look", [broker._retention, broker._timestamps, broker._dead_letter_size, broker._dead_letter_cleanup]
+    "look", [log._retention, log._timestamps, broker._dead_letter_size, broker._dead_letter_cleanup]
 )
 def test_what_a_broker_hides_is_not_known_and_never_good(look):
     verdict = look(hiding())
@@ -108,3 +111,9 @@ def test_rights_that_a_broker_does_not_tell_are_not_known(answer):
     verdict = broker._rights(world)
     assert verdict.state == "skipped"
     assert "does not tell the rights on topic in, group embedstream, topic dead" in verdict.fact
+
+
+def test_a_text_that_fits_into_no_request_is_refused():
+    world = SimpleNamespace(settings=load_settings(max_text_bytes=2000, embedding_max_request_bytes=2000))
+    verdict = service._size(world)
+    assert (verdict.state, "EMBEDDING_MAX_REQUEST_BYTES" in verdict.fact) == ("FAIL", True)

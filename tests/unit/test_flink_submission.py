@@ -13,7 +13,8 @@ from embedstream.jars import Jar, locked_jars
 from embedstream.settings import Settings, child_environment, load_settings
 from support.flink import recorded
 
-CONNECTOR = locked_jars("flink")[0].path(shipping.Path()).name
+JARS = [jar.path(shipping.Path()).name for jar in locked_jars("flink")]
+CONNECTOR = next(name for name in JARS if "connector" in name)
 FLINK_RUN = """#!{python}
 import json, os, sys, zipfile
 jar = sys.argv[sys.argv.index("--jarfile") + 1] if "--jarfile" in sys.argv else None
@@ -31,7 +32,8 @@ class Client:
         self.home = directory
         for name in ("bin", "lib"):
             (directory / name).mkdir()
-        (directory / "lib" / CONNECTOR).touch()
+        for name in JARS:
+            (directory / "lib" / name).touch()
         self.seen = directory / "seen.json"
         self.says("")
 
@@ -51,7 +53,7 @@ class Client:
 def client(tmp_path, monkeypatch):
     monkeypatch.delenv("FLINK_LIB_DIR", raising=False)
     client = Client(tmp_path)
-    monkeypatch.setattr(Cluster, "class_path", lambda self: [CONNECTOR])
+    monkeypatch.setattr(Cluster, "class_path", lambda self: JARS)
     return client
 
 

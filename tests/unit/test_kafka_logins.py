@@ -8,6 +8,7 @@ from embedstream import kafka
 from embedstream.cli import app
 from embedstream.errors import ConfigError
 from embedstream.job import tables
+from embedstream.limits import Letter
 from embedstream.settings import load_settings
 from embedstream.submit import submit
 
@@ -39,7 +40,7 @@ def files(tmp_path):
 )
 def test_the_job_holds_references_only(login, files):
     known = settings(**login, **files)
-    for statement in (tables.source(known), tables.dead_letters(known)):
+    for statement in (tables.source(known), tables.dead_letters(known, Letter.of(known.max_text_bytes))):
         assert not [secret for secret in SECRETS if secret in statement]
         assert "'properties.config.providers' = 'env,directory'" in statement
         assert (
@@ -125,5 +126,6 @@ def test_submit_refuses_what_the_job_could_not_log_in_with():
     known = settings(kafka_sasl_username="u", kafka_sasl_password='pa"ss')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("embedstream.flink.Cluster", NoJob)
+        patch.setattr("embedstream.doctor.check_submission", lambda settings: None)
         with pytest.raises(ConfigError, match="flink-env"):
             submit(known, print)

@@ -18,11 +18,15 @@ CHECKS = (*service.CHECKS, *database.CHECKS, *broker.CHECKS, *log.CHECKS, *clock
 
 OF_SUBMISSION = frozenset(
     {
-        "service.reachable", "service.ready", "service.dimension", "database.reachable", "database.encoding",
-        "database.writable", "database.extension", "database.table", "database.rights", "database.space",
-        "broker.reachable", "broker.rights", "broker.group", *(each.name for each in cluster.OF_SUBMISSION),
+        *(f"service.{name}" for name in ("size", "reachable", "ready", "dimension")),
+        *(
+            f"database.{name}"
+            for name in ("reachable", "encoding", "writable", "extension", "table", "rights", "space")
+        ),
+        *(f"broker.{name}" for name in ("reachable", "login", "rights", "group")),
+        *(each.name for each in cluster.OF_SUBMISSION),
     }
-)  # fmt: skip
+)
 """The checks without whose success no job can run."""
 
 

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin._acl import AclOperation
 
 from embedstream import kafka
-from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, span, warn
+from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, span, untold, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -164,13 +164,6 @@ def _told(ask: Callable[[], Any]) -> frozenset[AclOperation]:
         if exc.args[0].code() in _DOES_NOT_TELL:
             return frozenset()
         raise
-
-
-def untold(name: str, topic: str, wanted: str) -> Verdict:
-    return warn(
-        f"the broker does not tell {name} of {topic}",
-        f"see to it that it is {wanted}; with the operation DescribeConfigs on the topic this check can",
-    )
 
 
 def _dead_letter_size(world: World) -> Verdict:

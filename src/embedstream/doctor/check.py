@@ -59,6 +59,14 @@ def fail(fact: str, remedy: str | None = None) -> Verdict:
     return Verdict("FAIL", fact, remedy)
 
 
+def untold(name: str, topic: str, wanted: str) -> Verdict:
+    """Of a configuration that the broker keeps to itself."""
+    return warn(
+        f"the broker does not tell {name} of {topic}",
+        f"see to it that it is {wanted}; with the operation DescribeConfigs on the topic this check can",
+    )
+
+
 def skipped(fact: str) -> Verdict:
     return Verdict("skipped", fact)
 

@@ -28,7 +28,18 @@ def _dimension(world: World) -> Verdict:
     return ok(f"{offered}, as PGVECTOR_DIMENSION" if wanted else f"{offered}; PGVECTOR_DIMENSION is not set")
 
 
+def _size(world: World) -> Verdict:
+    text, request = world.settings.max_text_bytes, world.settings.embedding_max_request_bytes
+    if text >= request:
+        return fail(
+            f"a text of MAX_TEXT_BYTES={text} does not fit into a request of EMBEDDING_MAX_REQUEST_BYTES={request}",
+            "raise that above it, here and where the service runs, or lower MAX_TEXT_BYTES",
+        )
+    return ok(f"a request takes {request} bytes, a text has at most {text}")
+
+
 CHECKS = (
+    Check("service.size", _size),
     Check("service.reachable", _reachable),
     Check("service.ready", _ready, ("service.reachable",)),
     Check("service.dimension", _dimension, ("service.ready",)),
