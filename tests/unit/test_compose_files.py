@@ -23,7 +23,7 @@ NOT_IN_DOCKER = {"flink_home", "embedstream_cache_dir"}
 # The addresses inside of the stack are fixed.
 FIXED = {"embedding_host", "embedding_port"}
 # What the service and its clients must agree about.
-OF_BOTH = {"embedding_api_key", "max_text_bytes", "log_level"}
+OF_BOTH = {"embedding_api_key", "embedding_max_request_bytes", "log_level"}
 
 
 def dockerfile_of(service):
