@@ -48,12 +48,24 @@ e2e: setup ## run only the tests of the whole stack
 .PHONY: faults
 faults: export FAULTS_COUNT ?= 56
 faults: export FAULTS_MESSAGES ?= 200000
+faults: export FAULTS_BACKLOG_MB ?= 512
 faults: setup ## kill, freeze and cut everything under load (about 30 minutes; FAULTS_SEED, FAULTS_COUNT, FAULTS_MESSAGES)
 	$(PYTEST) tests/faults tests/outages
 
 .PHONY: soak
 soak: setup ## load the embedding service at random and watch its memory (SOAK_MINUTES, default 30)
 	$(PYTEST) -s tests/soak
+
+.PHONY: e2e-flink
+e2e-flink: setup .venv-workers/installed ## submit to a stock Flink whose workers have an environment of their own (three minutes)
+	.venv-workers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	FLINK_WORKERS_PYTHON=$(CURDIR)/.venv-workers/bin/python $(PYTEST) -p no:randomly tests/integration/test_flink_cluster.py
+
+# As docs/howto/your-flink.md has it.
+.venv-workers/installed: requirements/flink.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	touch $@
 
 .PHONY: e2e-compose
 e2e-compose: setup ## build and test the Docker stack (needs Docker; about ten minutes)

@@ -39,18 +39,27 @@ EOF
     exec "$FLINK_HOME/bin/$script" start-foreground "$@"
 }
 
+# What the job refers to by name, of what this container was told, files included.
+login() {
+    exports=$(embedstream flink-env) || exports=
+    eval "$exports"
+}
+
 case ${1:-} in
     healthy) healthy ;;
     jobmanager)
         echo jobmanager >"$role"
+        login
         run jobmanager.sh
         ;;
     taskmanager)
         echo taskmanager >"$role"
+        login
         run taskmanager.sh -D "taskmanager.numberOfTaskSlots=${FLINK_TASK_SLOTS:-${FLINK_PARALLELISM:-2}}"
         ;;
     submit)
         echo submit >"$role"
+        login
         rm -f /tmp/job-is-running
         exec embedstream submit --follow --ready-file /tmp/job-is-running --logs "$FLINK_LOG_DIR"
         ;;

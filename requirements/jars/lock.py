@@ -1,4 +1,4 @@
-"""Write src/embedstream/local/jars.lock from pom.xml. Needs `mvn`; maintainers run it, users never do."""
+"""Write src/embedstream/jars.lock from pom.xml. Needs `mvn`; maintainers run it, users never do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LOCK = HERE.parents[1] / "src" / "embedstream" / "local" / "jars.lock"
+LOCK = HERE.parents[1] / "src" / "embedstream" / "jars.lock"
 PROFILES = ("kafka", "flink")
 RESOLVED = re.compile(r"^\s+(?P<group>[^:\s]+):(?P<artifact>[^:]+):jar:(?P<version>[^:]+):\w+:(?P<path>\S+\.jar)")
 HEADER = "# Made by requirements/jars/lock.py from requirements/jars/pom.xml: group:artifact:version sha256\n"

@@ -5,6 +5,7 @@ Imports of what a command needs stand inside it: `embedstream version` must not 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -91,6 +92,22 @@ def submit(
     from embedstream.logtail import LogTail
 
     keep(load_settings(), say, ready_file, LogTail(logs, say) if logs else lambda: None)
+
+
+@app.command()
+def flink_env() -> None:
+    """Print the variables that JobManager and TaskManagers need for the job's login to Kafka, secrets included.
+
+    Example: eval "$(embedstream flink-env)"
+    """
+    from embedstream.kafka import cluster_environment
+    from embedstream.local.commands import render_exports
+
+    variables = cluster_environment(load_settings())
+    options = variables.pop("JAVA_TOOL_OPTIONS", None)
+    say(render_exports(variables))
+    if options:  # behind those that there are
+        say(f'export JAVA_TOOL_OPTIONS="${{JAVA_TOOL_OPTIONS-}} "{shlex.quote(options)}')
 
 
 @app.command()

@@ -13,6 +13,7 @@ import numpy as np
 
 from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamError, Rejected
 from embedstream.ingest import Embedded
+from embedstream.limits import REQUEST_BYTES
 from embedstream.poison import Failed, Search
 from embedstream.retry import Patience
 from embedstream.space import Space
@@ -58,9 +59,12 @@ class EmbeddingClient:
         self._http.close()
 
     def embed(self, texts: Sequence[str]) -> Iterator[Sequence[tuple[int, Embedded | Rejected]]]:
-        """See `ingest.Embedder`. Texts of like length share a request, so that padding costs the service little."""
+        """See `ingest.Embedder`. Texts of like length share a request, so that padding costs the service little.
+
+        Large texts come in small requests: each is read and tokenised whole, and an answer has a time limit.
+        """
         by_length = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
-        chunks = [by_length[start : start + self._batch] for start in range(0, len(texts), self._batch)]
+        chunks = list(_chunks(texts, by_length, self._batch))
         futures = {self._threads.submit(self._embed_chunk, [texts[p] for p in chunk]): chunk for chunk in chunks}
         return _as_they_come(futures)
 
@@ -197,6 +201,24 @@ def _http_client(settings: Settings, transport: httpx.BaseTransport | None) -> h
         transport=transport,
         trust_env=False,
     )
+
+
+def _chunks(texts: Sequence[str], order: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Positions in this order, at most so many at a time, and several only where they have no more than REQUEST_BYTES.
+
+    A character counts as one byte: the limit keeps requests small, and need not be exact.
+    """
+    chunk: list[int] = []
+    size = 0
+    for position in order:
+        length = len(texts[position])
+        if chunk and (len(chunk) == most or size + length > REQUEST_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(position)
+        size += length
+    if chunk:
+        yield chunk
 
 
 def _as_they_come(

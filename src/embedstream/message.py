@@ -12,6 +12,7 @@ import msgspec
 from embedstream import forms
 from embedstream.blank import is_blank
 from embedstream.errors import Rejected
+from embedstream.limits import record_bytes
 from embedstream.timestamps import from_epoch, parse_timestamp
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class Rules(NamedTuple):
     def of(cls, settings: Settings, model_name: str | None) -> Self:
         return cls(model_name, settings.max_text_bytes, settings.version_by)
 
+    @property
+    def max_value_bytes(self) -> int:
+        return record_bytes(self.max_text_bytes)
+
 
 def decode(record: Record, rules: Rules) -> Message | Delete:
     """Read one record.
@@ -102,6 +107,8 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
     recorded = _recorded_at(record)
     if record.value is None:
         return Delete(_id_of_delete(record), _version(record, recorded or _EPOCH, rules))
+    if len(record.value) > rules.max_value_bytes:
+        _reject("record_too_large", f"the value has more than {rules.max_value_bytes} bytes")
     body, encode = _parse(record.value)
     sanitized = _sanitize(body, record.value)
     text = _text(body, rules.max_text_bytes)

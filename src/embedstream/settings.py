@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_MAX_TEXT_BYTES = 1_048_576
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
     embedding_api_key: SecretStr | None = Field(
         None, description="key that the embedding service asks for, and that its clients send (not set: no key)"
     )
-    max_text_bytes: int = Field(1_048_576, ge=1, description="longest text accepted, in bytes of UTF-8")
+    max_text_bytes: int = Field(DEFAULT_MAX_TEXT_BYTES, ge=1, description="longest text accepted, in bytes of UTF-8")
     version_by: Literal["time", "record"] = Field(
         "time",
         description="which version of an id is newer: the one of the later event, or of the later record of the topic "
@@ -81,12 +83,36 @@ class Settings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to talk to the brokers"
     )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
         "PLAIN", description="SASL mechanism, where the protocol has SASL"
     )
     kafka_sasl_username: str | None = Field(None, description="SASL user")
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password")
+    kafka_sasl_jaas_config: SecretStr | None = Field(
+        None, description="the job's login line with user and password, made by `embedstream flink-env`"
+    )
+    kafka_sasl_oauthbearer_token_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s,@]+$",
+        description="where OAUTHBEARER fetches its tokens (OpenID Connect, client credentials)",
+    )
+    kafka_sasl_oauthbearer_client_id: str | None = Field(None, description="client that asks for a token")
+    kafka_sasl_oauthbearer_client_secret: SecretStr | None = Field(None, description="secret of that client")
+    kafka_sasl_oauthbearer_scope: str | None = Field(None, description="scope that it asks for")
+    kafka_sasl_oauthbearer_extensions: str | None = Field(
+        None,
+        pattern=r'^[A-Za-z]+=[^,"\\$]+(,[A-Za-z]+=[^,"\\$]+)*$',
+        description="SASL extensions of OAUTHBEARER, name=value, comma-separated",
+    )
     kafka_ssl_ca_location: Path | None = Field(None, description="PEM file of the authorities that sign the brokers")
+    kafka_ssl_certificate_location: Path | None = Field(
+        None, description="PEM file of the client's certificate and those that lead to its authority"
+    )
+    kafka_ssl_key_location: Path | None = Field(None, description="PEM file of the client's private key (PKCS#8)")
+    kafka_ssl_key_password: SecretStr | None = Field(None, description="password of that key, where it is encrypted")
+    kafka_ssl_endpoint_identification: Literal["https", "none"] = Field(
+        "https", description="whether a broker's certificate must name its host"
+    )
 
     pgvector_host: str = Field("localhost", description="PostgreSQL host, or the directory of its socket")
     pgvector_port: Port = Field(5432, description="PostgreSQL port")
@@ -121,7 +147,20 @@ class Settings(BaseSettings):
     index_workers: int = Field(2, ge=0, le=64, description="parallel workers that help PostgreSQL to build the index")
 
     flink_home: Path | None = Field(None, description="Flink distribution (not set: the one inside PyFlink)")
-    flink_rest_url: str = Field("http://localhost:8081", description="REST address of the Flink JobManager")
+    flink_rest_url: str = Field(
+        "http://localhost:8081", description="REST address of the Flink JobManager; https and a path may be in it"
+    )
+    flink_rest_ca_location: Path | None = Field(
+        None, description="PEM file of the authorities that sign the certificate at FLINK_REST_URL (not set: the usual)"
+    )
+    flink_rest_authorization: SecretStr | None = Field(
+        None, description="Authorization header that a proxy before Flink asks for, as in `Basic dXNlcjpwYXNz`"
+    )
+    flink_python: str | None = Field(
+        None,
+        min_length=1,
+        description="Python of Flink's workers, with embedstream in it: a path on their machines (not set: this one's)",
+    )
     flink_parallelism: int = Field(2, ge=1, le=1024, description="parallel slots of the job")
     flink_checkpoint_interval_ms: int = Field(
         10_000, ge=100, description="milliseconds between checkpoints (and commits of the group's offsets)"
@@ -215,6 +254,15 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.max_text_bytes >= self.embedding_max_request_bytes:
+            raise ValueError(
+                f"MAX_TEXT_BYTES={self.max_text_bytes} does not fit into a request to the embedding service: "
+                f"raise EMBEDDING_MAX_REQUEST_BYTES above it, now {self.embedding_max_request_bytes}"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -272,8 +320,11 @@ def _plain(value: object) -> str:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of this process with these settings in it, for a process to start."""
-    return {**os.environ, **settings.to_env()}
+    """The environment of this process with these settings in it, and no others, for a process to start."""
+    own = settings.to_env()
+    unset = {name.upper() for name in type(settings).model_fields} - own.keys()
+    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in unset}
+    return {**inherited, **own}
 
 
 def load_settings(**overrides: Any) -> Settings:

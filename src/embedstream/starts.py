@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from embedstream import kafka, store
@@ -88,6 +89,7 @@ def begin(settings: Settings, *, adopts: bool = False) -> list[Start]:
         store.without_limits(connection, local=True)
         table, progress = _look(connection, settings, adopts=adopts)
         if not adopts:
+            store.check_order(store.read_terms(connection, settings), settings)
             check_identity(settings, progress, identity)
         starts = [choose(position, progress.get(position.partition), table) for position in positions]
         store.begin(connection, settings, identity, starts, anew=table in ("adopted", "lossy"))
@@ -114,8 +116,21 @@ def _look(
     return "sound", progress
 
 
+def origin(settings: Settings) -> dict[str, str]:
+    """The ids of cluster, topic and table, as far as they are told: the same whatever they are called from here.
+
+    Raises ConfigError, or RetryLater, where Kafka or the database does not answer.
+    """
+    identity = kafka.identity(settings)
+    with store.database(settings) as connection:
+        terms = store.read_terms(connection, settings)
+    ids = {"CLUSTER_ID": identity.cluster_id, "TOPIC_ID": identity.topic_id, "TABLE_ID": terms.id if terms else None}
+    return {name: id for name, id in ids.items() if id}
+
+
 def as_arguments(settings: Settings, chosen: Sequence[Start]) -> list[str]:
     """What the job is told on its command line: see `embedstream.job`."""
-    topic_id = kafka.identity(settings).topic_id
+    ids = origin(settings)
     offsets = ",".join(f"{start.partition}:{start.offset}" for start in chosen)
-    return [f"--starts={offsets}", *([f"--topic-id={topic_id}"] if topic_id else [])]
+    topic = [f"--topic-id={ids['TOPIC_ID']}"] if "TOPIC_ID" in ids else []
+    return [f"--starts={offsets}", *topic, f"--origin={json.dumps(ids)}"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
-from embedstream import embedding, flink, kafka, starts, store
+from embedstream import doctor, embedding, flink, kafka, starts, store
 from embedstream.errors import ConfigError, EmbedstreamError, RetryLater
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 _POLL = 0.25
+_END_SECONDS = 180.0
 
 
 def submit(
@@ -24,31 +26,54 @@ def submit(
     adopts: bool = False,
     timeout: float = 120.0,
 ) -> flink.Job:
-    """Make sure that the job runs, and return it once every task does; a job that runs already is left alone.
+    """Make sure that the job runs, and return it once every task does; one that runs with these settings is left alone.
 
     With `replace` the old job is stopped with a savepoint first, and cancelled where a stop gets through to it no
     more. The new one goes on where table and group stand (see `starts`), not at the savepoint: that would pin it to
-    the old topic. With `adopts` it takes the topic for a new one. Raises ConfigError with what to do where a part of
-    the world is missing or does not fit.
+    the old topic; with `adopts` it takes the topic for a new one. All that can be known beforehand is looked at while
+    the old job runs, and where the new one does not come to run nevertheless, the old one is started again. Raises
+    ConfigError with what to do where a part of the world is missing or does not fit.
     """
     cluster = flink.Cluster(settings)
     job = cluster.job(settings.flink_job_name)
     if job and not replace:
+        _check_same(cluster, job, settings)
         say(f"job {job.name} runs already ({job.id})")
         return _await_running(cluster, settings, timeout)
+    doctor.check_submission(settings)
     _prepare(settings, say, adopts=adopts)
-    if job:
-        _stop(cluster, job, say, gently=not forgotten(settings))
-    chosen = _begin(settings, say, adopts=adopts)
-    say(f"submitting job {settings.flink_job_name}")
-    flink.run(settings, arguments=chosen)
-    job = _await_running(cluster, settings, timeout)
-    say(f"job {job.name} runs ({job.id})")
-    return job
+    new = _New(cluster, settings, say, timeout, adopts)
+    return _replace(new, job) if job else _start(new)
+
+
+class _New(NamedTuple):
+    """A job to come; `timeout` is in seconds."""
+
+    cluster: flink.Cluster
+    settings: Settings
+    say: Callable[[str], None]
+    timeout: float
+    adopts: bool = False
+
+
+def _check_same(cluster: flink.Cluster, job: flink.Job, settings: Settings) -> None:
+    """Raises ConfigError where the job that runs works for other settings, or for another table of that name."""
+    carried = cluster.carried_by(job)
+    others = flink.differences(carried, settings)
+    with suppress(EmbedstreamError):  # what is away cannot tell, and is no reason to leave the job alone
+        ids = starts.origin(settings) if carried else {}
+        theirs = {name: carried.get(name, id) for name, id in ids.items()}
+        others += [f"{name} is {theirs[name]} there, {id} here" for name, id in ids.items() if theirs[name] != id]
+    if others:
+        raise ConfigError(
+            f"job {job.name} runs with other settings ({'; '.join(others)}): embedstream submit --replace "
+            "starts it anew with these, or set FLINK_JOB_NAME to run another one beside it"
+        )
 
 
 def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) -> None:
-    for topic in kafka.ensure_topics(settings):
+    kafka.java_config(settings)  # it raises what would end the job in its first second
+    for topic in kafka.ensure_topics(settings, say):
         say(f"created topic {topic}")
     try:
         space = embedding.read_space(settings)
@@ -62,17 +87,6 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
     say(f"table {settings.pgvector_table} holds vectors of {space}")
 
 
-def _begin(settings: Settings, say: Callable[[str], None], *, adopts: bool) -> list[str]:
-    """The arguments that tell the job where to begin."""
-    try:
-        chosen = starts.begin(settings, adopts=adopts)
-    except RetryLater as exc:
-        raise ConfigError(str(exc)) from exc
-    for start in chosen:
-        say(str(start))
-    return starts.as_arguments(settings, chosen)
-
-
 def forgotten(settings: Settings) -> list[str]:
     """What a worker found that the table has forgotten, a line each; nothing where the database does not tell."""
     try:
@@ -80,6 +94,59 @@ def forgotten(settings: Settings) -> list[str]:
             return store.read_forgotten(connection, settings)
     except EmbedstreamError:
         return []
+
+
+def _start(new: _New) -> flink.Job:
+    name = new.settings.flink_job_name
+    chosen = _begin(new)
+    new.say(f"submitting job {name}")
+    flink.run(new.settings, arguments=starts.as_arguments(new.settings, chosen))
+    job = _await_running(new.cluster, new.settings, new.timeout)
+    new.say(f"job {name} runs ({job.id})")
+    return job
+
+
+def _begin(new: _New) -> list[starts.Start]:
+    try:
+        chosen = starts.begin(new.settings, adopts=new.adopts)
+    except RetryLater as exc:
+        raise ConfigError(str(exc)) from exc
+    for start in chosen:
+        new.say(str(start))
+    return chosen
+
+
+def _replace(new: _New, old: flink.Job) -> flink.Job:
+    cluster, say = new.cluster, new.say
+    carried = cluster.settings_of(old)
+    say(f"planning job {old.name} anew while the old one runs")
+    flink.plan(new.settings)
+    try:
+        _stop(cluster, old, say, gently=not forgotten(new.settings))
+        return _start(new)
+    except (Exception, KeyboardInterrupt) as exc:
+        why = str(exc) or type(exc).__name__
+        say(f"the new job does not run: {why}; starting the old one again")
+        # The old job has run here before, so that a short patience with the new one is none with it.
+        outcome = _put_back(new._replace(timeout=max(new.timeout, _END_SECONDS)), old, carried)
+        raise ConfigError(f"{why}; {outcome}") from exc
+
+
+def _put_back(new: _New, old: flink.Job, carried: dict[str, str]) -> str:
+    """What became of the old job, in words: it runs on, it runs again, or why neither."""
+    by_hand = "nothing runs now: mend that and run `embedstream submit`, as `submit --follow` does by itself"
+    try:
+        for job in new.cluster.live_jobs(old.name):
+            if job.id == old.id and job.state != "CANCELLING":
+                return f"the old job runs on ({old.id})"
+            _cancel(new.cluster, job)
+        if not carried:
+            return f"what the old job was submitted with is not known, an earlier version did it; {by_hand}"
+        settings = flink.settings_of_parameters(carried, new.settings)
+        job = _start(new._replace(settings=settings, say=lambda _: None, adopts=False))
+    except EmbedstreamError as exc:
+        return f"the old job could not be started again ({exc}); {by_hand}"
+    return f"the old job runs again with its own settings ({job.id})"
 
 
 def _stop(cluster: flink.Cluster, job: flink.Job, say: Callable[[str], None], *, gently: bool) -> None:
@@ -93,7 +160,19 @@ def _stop(cluster: flink.Cluster, job: flink.Job, say: Callable[[str], None], *,
     except flink.NotStopped as exc:
         say(f"{exc}: cancelling it, which loses nothing")
         cluster.cancel(job)
+    _await_end(cluster, job)
+
+
+def _cancel(cluster: flink.Cluster, job: flink.Job) -> None:
+    cluster.cancel(job)
+    _await_end(cluster, job)
+
+
+def _await_end(cluster: flink.Cluster, job: flink.Job) -> None:
+    deadline = time.monotonic() + _END_SECONDS
     while cluster.job(job.name):
+        if time.monotonic() > deadline:
+            raise ConfigError(f"job {job.name} was cancelled, but has not ended after {_END_SECONDS:.0f} s")
         time.sleep(_POLL)
 
 
@@ -108,8 +187,14 @@ def _await_running(cluster: flink.Cluster, settings: Settings, timeout: float) -
         if time.monotonic() > deadline:
             break
         time.sleep(_POLL)
-    slots = cluster.overview()["slots-total"]
+    slots, cause = cluster.overview()["slots-total"], cluster.cause(job)
     raise ConfigError(
         f"job {settings.flink_job_name} does not run after {timeout:.0f} s: the cluster has {slots} slots, "
-        f"FLINK_PARALLELISM is {settings.flink_parallelism}, and of the job's failures {cluster.cause(job)}"
+        f"FLINK_PARALLELISM is {settings.flink_parallelism}, and of the job's failures {cause}{_remedy(cause)}"
     )
+
+
+def _remedy(cause: str) -> str:
+    """What to do where a worker's machine has another Python than the job was told of."""
+    of_python = "Cannot run program" in cause or cause.startswith(("ModuleNotFoundError", "ImportError"))
+    return ": FLINK_PYTHON is to name a Python on the workers' machines with embedstream in it" if of_python else ""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from embedstream import store
@@ -7,6 +9,7 @@ from embedstream.settings import load_settings
 from support.index import fill, space
 from support.kafka import kafka_broker
 from support.postgres import postgres_server
+from support.secure_kafka import secure_broker
 from support.service import running_service
 
 
@@ -27,6 +30,15 @@ def database(postgres):
 def kafka(tmp_path_factory):
     with kafka_broker(tmp_path_factory.mktemp("kafka")) as bootstrap_servers:
         yield bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory):
+    """A broker with logins, rights and a policy."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificates")
+    with secure_broker(tmp_path_factory.mktemp("secure")) as secure:
+        yield secure
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,17 @@ from embedstream import embedding, kafka, store
 from embedstream.doctor import CHECKS, examine
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
+from support.flink import recorded
 from support.progress import record_progress
 
+(RUNNING,) = recorded("jobs.json")["jobs"]
 GOOD_CLUSTER = {
-    "/overview": {"taskmanagers": 1, "slots-total": 2, "slots-available": 0, "flink-version": "2.3.0"},
-    "/jobs/overview": {"jobs": [{"jid": "j1", "name": "embedstream", "state": "RUNNING", "start-time": 1}]},
-    "/jobs/j1": {"state": "RUNNING", "vertices": [{"status": "RUNNING"}]},
-    "/jobs/j1/exceptions": {"root-exception": "java.lang.Exception: top\nCaused by: the very cause"},
+    "/overview": recorded("overview.json"),
+    "/jobs/overview": {"jobs": [RUNNING | {"jid": "j1"}]},
+    "/jobs/j1": recorded("job.json"),
+    "/jobmanager/environment": recorded("environment.json"),
+    "/jobmanager/config": [],
+    "/jobs/j1/exceptions": recorded("exceptions-broker.json"),
 }
 
 
@@ -91,6 +95,13 @@ def test_beside_a_running_job_all_is_well(prepared):
     found = states(prepared, pgvector_dimension=384)
     assert wrong(found) == set()
     assert {name for name, finding in found.items() if finding.state == "skipped"} == {"clock.broker"}
+
+
+def test_a_connector_that_cluster_and_client_have_stays_where_it_is(prepared, tmp_path, monkeypatch):
+    for jar in ("flink-dist-2.3.0.jar", "flink-sql-connector-kafka-5.0.0-2.2.jar"):
+        (tmp_path / jar).touch()
+    monkeypatch.setenv("FLINK_LIB_DIR", str(tmp_path))
+    assert "stands in the class path" in states(prepared)["flink.connector"].fact
 
 
 def test_each_part_that_is_away_leaves_the_others_checked(prepared, monkeypatch):
@@ -298,11 +309,51 @@ def test_a_cluster_that_does_not_fit(prepared, cluster):
     answers["/jobs/overview"]["jobs"] = []
     found = states(prepared)
     assert found["flink.slots"].state == found["flink.job"].state == "warn"
+    assert "not known" in found["flink.python"].fact
+    answers["/jobmanager/environment"]["classpath"] = ["/opt/flink/lib/flink-dist-2.3.0.jar"]
+    assert "submit ships flink-sql-connector-kafka" in states(prepared)["flink.connector"].fact
+
+
+def test_slots_that_the_running_job_holds_are_free_for_the_next(prepared, cluster):
+    answers, _ = cluster
+    answers["/overview"]["slots-total"] = 4
+    assert states(prepared)["flink.slots"].state == "ok"
+    found = states(prepared, flink_parallelism=3)["flink.slots"]
+    assert (found.state, found.fact) == (
+        "FAIL", "of 4 slots 0 are free, but FLINK_PARALLELISM is 3, and the running job holds 2"
+    )  # fmt: skip
+
+
+def test_a_cluster_that_grows_has_slots_enough(prepared, cluster):
+    answers, _ = cluster
+    answers["/overview"] |= {"taskmanagers": 0, "slots-total": 0}
+    answers["/jobs/overview"]["jobs"] = []
+    assert states(prepared)["flink.slots"].state == "FAIL"
+    answers["/jobmanager/config"] = [{"key": "yarn.application.id", "value": "application_1"}]
+    assert states(prepared)["flink.slots"].state == "ok"
+
+
+def test_a_client_that_cannot_submit(prepared, tmp_path):
+    found = states(prepared, flink_home=tmp_path)
+    assert "set FLINK_HOME" in found["flink.client"].fact
+    assert found["flink.connector"].state == "skipped"
+
+
+def test_a_cluster_without_memory_for_the_longest_texts(prepared, cluster):
+    answers, _ = cluster
+    assert states(prepared)["flink.memory"].state == "ok"
+    finding = states(prepared, max_text_bytes=8 * 2**20)["flink.memory"]
+    assert finding.state == "FAIL"
+    assert "355 MiB" in finding.fact
+    answers["/taskmanagers"]["taskmanagers"][0]["slotsNumber"] = 8
+    assert wrong(states(prepared)) == {"flink.memory"}
+    answers["/taskmanagers"]["taskmanagers"][0]["slotsNumber"] = 0
+    assert states(prepared)["flink.memory"].state == "skipped"
 
 
 def test_a_job_that_restarts(prepared, cluster):
     cluster[0]["/jobs/j1"]["state"] = "RESTARTING"
-    assert "the very cause" in states(prepared)["flink.job"].fact
+    assert "ConfigException: The specified value of default.api.timeout.ms" in states(prepared)["flink.job"].fact
 
 
 def test_a_bad_table_name_is_a_bad_setting(world):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from embedstream.local.jars import cache_directory
+from embedstream.jars import cache_directory
 from embedstream.local.kafka import Kafka
 from embedstream.local.part import running
 from embedstream.local.ports import free_port

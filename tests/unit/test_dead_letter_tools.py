@@ -5,8 +5,9 @@ import pytest
 
 from embedstream.dead_letters import edit, show
 from embedstream.dead_letters.letter import DeadLetter, Facts, Filter, Place, newest, of_record, parse_since
-from embedstream.dead_letters.replay import outgoing
+from embedstream.dead_letters.replay import _is_ours, outgoing
 from embedstream.errors import ConfigError
+from embedstream.settings import load_settings
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -179,3 +180,12 @@ def test_as_json_bytes_are_base64():
     assert record["origin"] == {"topic": "in", "partition": 2, "offset": 41, "timestamp": 1_764_000_000_123}
     assert isinstance(letter(), DeadLetter)
     assert isinstance(letter().facts, Facts)
+
+
+def test_a_value_that_was_left_out_is_no_delete():
+    mutilated = letter(value=None, omitted="value")
+    assert mutilated.facts.omitted == "value"
+    assert "value (left out, as it is too large for a dead letter)" in show.as_text(mutilated)
+    settings = load_settings(kafka_input_topic="in")
+    with pytest.raises(ConfigError, match="lacks its value"):
+        _is_ours(settings, mutilated.facts, named=True)

@@ -1,3 +1,4 @@
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -5,10 +6,11 @@ import httpx
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from embedstream.doctor import clock
+from embedstream.doctor import broker, clock
 from embedstream.doctor.check import Check, Finding, fail, ok, run, span, warn
 from embedstream.doctor.world import Heard
 from embedstream.errors import ConfigError
+from embedstream.settings import load_settings
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC)
 
@@ -56,3 +58,53 @@ def test_durations_for_people():
         "24 hours",
         "30 days",
     ]
+
+
+def hiding(**configs):
+    """A broker that shows topics and only these of their configurations."""
+    settings = load_settings(kafka_input_topic="in", kafka_dead_letter_topic="dead")
+    shown = {"input_config": {}, "dead_letter_config": {}, **configs}
+    return SimpleNamespace(settings=settings, partitions={"in": 2, "dead": 1}, positions=[], **shown)
+
+
+@pytest.mark.parametrize(
+    "look", [broker._retention, broker._timestamps, broker._dead_letter_size, broker._dead_letter_cleanup]
+)
+def test_what_a_broker_hides_is_not_known_and_never_good(look):
+    verdict = look(hiding())
+    assert verdict.state == "warn"
+    assert "does not tell" in verdict.fact
+    assert "DescribeConfigs" in verdict.remedy
+
+
+def test_a_broker_that_shows_one_topic_s_configurations():
+    small, large = {"max.message.bytes": "1048588"}, {"max.message.bytes": str(2**26)}
+    assert broker._dead_letter_size(hiding(dead_letter_config=small)).state == "warn"
+    assert broker._dead_letter_size(hiding(dead_letter_config=large)).state == "ok"
+    assert broker._dead_letter_size(hiding(input_config=large, dead_letter_config=small)).state == "FAIL"
+    assert broker._dead_letter_cleanup(hiding(dead_letter_config={"cleanup.policy": "delete"})).state == "warn"
+
+
+def answering(result):
+    future = Future()
+    (future.set_exception if isinstance(result, Exception) else future.set_result)(result)
+    return future
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SimpleNamespace(authorized_operations=None),  # what librdkafka makes of a broker that does not tell
+        KafkaException(KafkaError(KafkaError._UNSUPPORTED_FEATURE)),
+        KafkaException(KafkaError(KafkaError.UNSUPPORTED_VERSION)),
+    ],
+)
+def test_rights_that_a_broker_does_not_tell_are_not_known(answer):
+    world = hiding()
+    world.admin = SimpleNamespace(
+        describe_topics=lambda *_, **__: {"in": answering(answer), "dead": answering(answer)},
+        describe_consumer_groups=lambda groups, **_: {groups[0]: answering(answer)},
+    )
+    verdict = broker._rights(world)
+    assert verdict.state == "skipped"
+    assert "does not tell the rights on topic in, group embedstream, topic dead" in verdict.fact

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from embedstream import embedding
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError, EmbeddingUnavailable, Rejected
+from embedstream.limits import REQUEST_BYTES
 from embedstream.retry import Patience
 from embedstream.settings import load_settings
 from embedstream.space import Space
@@ -159,6 +160,16 @@ def test_an_answer_does_not_wait_for_a_late_one():
         return Service()(request)
 
     assert chunks_of_positions(service, ["the last", "first"], first_is_taken.set) == [[1], [0]]
+
+
+def test_large_texts_come_in_small_requests():
+    """A text of the largest size stands alone; those of half of it share a request, and small ones still do."""
+    service = Service()
+    texts = ["a" * REQUEST_BYTES, "b" * (2 * REQUEST_BYTES), *("c" * (REQUEST_BYTES // 2) for _ in range(3)), "d", "e"]
+    embed(service, texts)
+    assert sorted(sorted(text[0] for text in request) for request in service.requests) == [
+        ["a"], ["b"], ["c", "c"], ["c", "d", "e"],
+    ]  # fmt: skip
 
 
 def chunks_of_positions(service, texts, taken=lambda: None):

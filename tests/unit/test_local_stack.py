@@ -19,6 +19,7 @@ from embedstream.local.process import ProcessId
 from embedstream.local.stack import PORTS, Stack, check_path, choose_ports, environment, exports, stack_settings
 from embedstream.local.state import PartRecord, StackState, load_state, now, save_state, state_file
 from embedstream.settings import Settings, load_settings
+from support.flink import recorded
 
 FIXED = {name: 20_001 + number for number, name in enumerate(PORTS)}
 DEAD = ProcessId(os.getpid(), 0.0)
@@ -253,7 +254,8 @@ def test_what_a_submitter_says_of_service_and_table_is_not_overruled_by_the_task
     ],
 )
 def test_only_a_job_that_nobody_stopped_is_gone(states, finding):
-    jobs = [{"jid": "", "name": "x", "state": state, "start-time": number} for number, state in enumerate(states)]
-    other = {"jid": "", "name": "y", "state": "RUNNING", "start-time": 9}
+    (job,) = recorded("jobs.json")["jobs"]
+    jobs = [job | {"name": "x", "state": state, "start-time": number} for number, state in enumerate(states)]
+    other = job | {"name": "y", "state": "RUNNING", "start-time": 9}
     assert judge(jobs_named({"jobs": [*jobs, other]}, "x")) == finding
     assert judge(jobs_named({"jobs": [other, *jobs[::-1]]}, "x")) == finding

@@ -206,3 +206,8 @@ def test_a_worker_s_own_environment_wins_with_a_warning(monkeypatch, caplog):
     assert "PGVECTOR_HOST is replica here, but was submitted as db" in caplog.text
     assert "s3cret" not in caplog.text
     assert "old" not in caplog.text
+
+
+def test_a_text_that_fits_into_no_request_is_refused():
+    with pytest.raises(ConfigError, match="raise EMBEDDING_MAX_REQUEST_BYTES"):
+        load_settings(max_text_bytes=2000, embedding_max_request_bytes=2000)

@@ -19,9 +19,11 @@ from embedstream.status.read import Observer, Partition, Status
 from embedstream.status.show import as_text
 from embedstream.status.watch import watch
 from embedstream.store import Progress
+from support.flink import recorded
 
 SETTINGS = load_settings(flink_checkpoint_interval_ms=10_000)
-JOB = {"jid": "j1", "name": "embedstream", "state": "RUNNING", "start-time": 1_000_000}
+JOB = recorded("jobs.json")["jobs"][0] | {"jid": "j1", "start-time": 1_000_000}
+METRIC = recorded("metrics.json")[0]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WELL = Status(
     "text-messages", "some_table", job="RUNNING", messages=100, lag=0, partitions=[], rows=90, deleted=1,
@@ -42,10 +44,14 @@ class JobManager:
         if path == "/jobs/overview":
             return httpx.Response(200, json={"jobs": self.jobs})
         if path == "/jobs/j1":
-            return httpx.Response(200, json={"now": 1_040_000, "vertices": [{"id": "v1"}, {"id": "v2"}]})
+            vertices = [recorded("job.json")["vertices"][0] | {"id": id} for id in ("v1", "v2")]
+            return httpx.Response(200, json=recorded("job.json") | {"now": 1_040_000, "vertices": vertices})
         if path == "/jobs/j1/checkpoints":
-            latest = {"completed": {"latest_ack_timestamp": self.completed} if self.completed else None}
-            return httpx.Response(200, json={"latest": latest, "counts": {"failed": 2}})
+            answer = recorded("checkpoints.json")
+            answer["counts"]["failed"] = 2
+            completed = answer["latest"]["completed"] | {"latest_ack_timestamp": self.completed}
+            answer["latest"]["completed"] = completed if self.completed else None
+            return httpx.Response(200, json=answer)
         if path == "/jobs/j1/vertices/v1/subtasks/metrics":
             return httpx.Response(200, json=self.values(request.url.params))
         return httpx.Response(200, json=[])
@@ -56,7 +62,8 @@ class JobManager:
         assert params["agg"] == "sum,max"
         wanted = [name.removeprefix("Calc.") for name in params["get"].split(",")]
         return [
-            {"id": f"Calc.{name}", "sum": sum(self.metrics[name]), "max": max(self.metrics[name])} for name in wanted
+            METRIC | {"id": f"Calc.{name}", "sum": sum(self.metrics[name]), "max": max(self.metrics[name])}
+            for name in wanted
         ]
 
 

@@ -211,7 +211,8 @@ def _rehearsal(seen: list[dict[str, object]]) -> Callable[[Iterator[Outgoing]], 
 def _told(facts: dict[str, object], seen: Iterable[dict[str, object]]) -> str:
     head = f"{facts['sent']} {'would be ' if facts['dry_run'] else ''}sent to topic {facts['topic']}"
     left_out = f"{facts['already_replayed']} were replayed before" if facts["already_replayed"] else ""
-    unsaved = f"{facts['skipped']} were not changed in the editor" if facts["skipped"] else ""
+    skipped = "were not changed in the editor, or lack what was too large"
+    unsaved = f"{facts['skipped']} {skipped}" if facts["skipped"] else ""
     lines = [
         f"partition {each['partition']}, key {each.get('key', 'binary')}, {each['size']} bytes: {each['begins']}"
         for each in seen

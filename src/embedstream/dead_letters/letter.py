@@ -44,7 +44,7 @@ class Place(NamedTuple):
 class Facts:
     """What the headers say; `origin` is where the message stood in topic `topic`, with its timestamp in milliseconds.
 
-    Without an origin the record was not written by the job.
+    Without an origin the record was not written by the job. `omitted` names what was too large for a dead letter.
     """
 
     place: Place
@@ -57,6 +57,7 @@ class Facts:
     origin: Place | None
     timestamp: int | None
     replayed: Place | None
+    omitted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def _facts(message: Message, headers: Mapping[str, bytes | None]) -> Facts:
         origin=_place(said.get("partition"), said.get("offset")),
         timestamp=_milliseconds(moment) if moment else None,
         replayed=replayed_of(headers),
+        omitted=said.get("omitted", ""),
     )
 
 

@@ -113,6 +113,11 @@ def _is_ours(settings: Settings, facts: Facts, *, named: bool) -> bool:
             f"dead letter {facts.place} came from topic {facts.topic}, not from {settings.kafka_input_topic}: "
             f"set KAFKA_INPUT_TOPIC={facts.topic} to replay it; nothing was sent"
         )
+    if facts.omitted and named:
+        raise ConfigError(
+            f"dead letter {facts.place} lacks its {facts.omitted}, which is too large for one: "
+            "produce a smaller message instead; nothing was sent"
+        )
     return True
 
 
@@ -132,6 +137,9 @@ def _records(
 ) -> Iterator[kafka.Outgoing]:
     for each in letters.read(settings, plan.extent if plan.chosen else {}):
         if plan.takes(each.facts):
+            if each.facts.omitted:
+                skipped.append(each.facts.place)
+                continue
             try:
                 yield outgoing(each, change(each))
             except Skip:

@@ -60,6 +60,8 @@ def as_outgoing(record: Outgoing) -> dict[str, Any]:
 
 def as_text(letter: DeadLetter) -> str:
     size = "null" if letter.value is None else f"{len(letter.value)} bytes"
+    if "value" in letter.facts.omitted:
+        size = "left out, as it is too large for a dead letter"
     parts = [f"dead letter {letter.facts.place}", *(_named(*header) for header in letter.headers)]
     return "\n".join([*parts, _named("key", letter.key), "", f"value ({size})", readable(letter.value)])
 

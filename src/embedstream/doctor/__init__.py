@@ -7,12 +7,31 @@ from typing import TYPE_CHECKING
 from embedstream.doctor import broker, clock, cluster, database, log, service
 from embedstream.doctor.check import Finding, run
 from embedstream.doctor.world import World
+from embedstream.errors import ConfigError
 from embedstream.store import Names
 
 if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 CHECKS = (*service.CHECKS, *database.CHECKS, *broker.CHECKS, *log.CHECKS, *clock.CHECKS, *cluster.CHECKS)
+
+
+OF_SUBMISSION = frozenset(
+    {
+        "service.reachable", "service.ready", "service.dimension", "database.reachable", "database.encoding",
+        "database.writable", "database.extension", "database.table", "database.rights", "database.space",
+        "broker.reachable", "broker.rights", "broker.group", *(each.name for each in cluster.OF_SUBMISSION),
+    }
+)  # fmt: skip
+"""The checks without whose success no job can run."""
+
+
+def check_submission(settings: Settings) -> None:
+    """Raises ConfigError with the first thing that would keep a job from running, in doctor's own words."""
+    with World(settings) as world:
+        for finding in run([each for each in CHECKS if each.name in OF_SUBMISSION], world):
+            if finding.state == "FAIL":
+                raise ConfigError(f"{finding.fact}: {finding.remedy}" if finding.remedy else finding.fact)
 
 
 def examine(settings: Settings) -> list[Finding]:

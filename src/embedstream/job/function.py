@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RESULT = DataTypes.ROW([DataTypes.FIELD(name, DataTypes.STRING()) for name in ("kind", "stage", "error", "reason")])
 
+_NO_ROW = (None,) * len(RESULT.fields)
+
 
 class IngestFunction(ScalarFunction):
     """Rows of `RESULT`, one for each record; stage, error and reason only where a record was rejected.
@@ -55,14 +57,20 @@ class IngestFunction(ScalarFunction):
         self._metrics = JobMetrics(function_context.get_metric_group(), self._patience)
 
     def eval(self, *columns: pd.Series[Any]) -> pd.DataFrame:
-        key, value, topic, partition, offset, timestamp = columns
+        # Rows without a topic only make a large record count for more; see `tables.weighed`.
+        whole = columns[2].notna()
+        key, value, topic, partition, offset, timestamp = columns if whole.all() else (each[whole] for each in columns)
         milliseconds = timestamp.astype("datetime64[ms]").astype("int64")
         records = [Record(*fields) for fields in zip(key, value, topic, partition, offset, milliseconds, strict=True)]
         if self._ingest is None:
             self._ingest = self._build()
         outcomes = self._ingest(records)
         self._metrics.count(self._ingest, outcomes, milliseconds.to_numpy(), time.time_ns() // 1_000_000)
-        return pd.DataFrame([_row(outcome) for outcome in outcomes], columns=RESULT.field_names(), dtype=object)
+        rows = iter(outcomes)
+        return pd.DataFrame(
+            [_row(next(rows)) if has_record else _NO_ROW for has_record in whole],
+            columns=RESULT.field_names(), dtype=object,
+        )  # fmt: skip
 
     def _build(self) -> Ingest:
         settings = self._settings

@@ -5,27 +5,35 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedstream.kafka import LARGEST_DEAD_LETTER
+from embedstream import limits
+from embedstream.kafka import java_config
+from embedstream.limits import BUNDLE_SHARES, SHARE_BYTES, Letter, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from embedstream.settings import Settings
 
-_SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
-_LOGIN_MODULES = {
-    "PLAIN": f"{_SHADED}.security.plain.PlainLoginModule",
-    "SCRAM-SHA-256": f"{_SHADED}.security.scram.ScramLoginModule",
-    "SCRAM-SHA-512": f"{_SHADED}.security.scram.ScramLoginModule",
-}
-
-INGEST = """
+# Of a row that only makes a large record count for more, everything is null that could be large. RAND is never below 0:
+# it keeps the planner from computing this after the function, which would hold the whole record for each such row.
+_OUTCOMES = """
 CREATE TEMPORARY VIEW outcomes AS
-SELECT *, ingest(k, v, topic, `partition`, `offset`, CAST(ts AS TIMESTAMP(3))) AS outcome FROM messages
+SELECT *, ingest(k, {value}, topic, `partition`, `offset`, CAST(ts AS TIMESTAMP(3))) AS outcome
+FROM (
+    SELECT
+        CASE WHEN share = 'all' THEN k END AS k,
+        CASE WHEN share = 'all' AND RAND() >= 0 THEN v END AS v,
+        CASE WHEN share = 'all' THEN headers END AS headers,
+        CASE WHEN share = 'all' THEN topic END AS topic,
+        `partition`, `offset`, ts
+    FROM weighed CROSS JOIN UNNEST(shares) AS parts (share)
+)
 """
 
 # A replay says how often the message was rejected before; what a producer wrote there by chance counts as nothing.
 ATTEMPTS = "GREATEST(COALESCE(TRY_CAST(DECODE(headers['dlq.attempts'], 'UTF-8') AS INT), 0), 0) + CAST(1 AS BIGINT)"
+
+_OMITTED = "'dlq.omitted', ENCODE(CONCAT_WS(',', {parts}), 'UTF-8')"
 
 
 class Origin(NamedTuple):
@@ -49,6 +57,9 @@ def source(settings: Settings, origin: Origin = _UNKNOWN) -> str:
         "properties.auto.offset.reset": "earliest",
         # Records of an aborted transaction were never sent.
         "properties.isolation.level": "read_committed",
+        "properties.max.poll.records": str(limits.POLL_RECORDS),
+        "properties.fetch.max.bytes": str(limits.FETCH_BYTES),
+        "properties.max.partition.fetch.bytes": str(limits.PARTITION_FETCH_BYTES),
         **_startup(origin),
         "scan.topic-partition-discovery.interval": "30 s",
         **_both(settings),
@@ -72,13 +83,53 @@ def _startup(origin: Origin) -> dict[str, str]:
     return {"scan.startup.mode": "specific-offsets", "scan.startup.specific-offsets": offsets}
 
 
-def dead_letters(settings: Settings) -> str:
+def weighed(letter: Letter) -> str:
+    """Records, cut to a byte more than a dead letter keeps, each with one share for every SHARE_BYTES that it has.
+
+    The shares become rows: the first carries the record, the others make it count. So a micro-batch, whose size Flink
+    lets one set in rows, is bounded by bytes.
+    """
+    steps = [1 << power for power in range(BUNDLE_SHARES.bit_length())]
+    sizes = " ".join(f"WHEN {_fits(step * SHARE_BYTES)} THEN {step - 1}" for step in steps)
+    return f"""
+        CREATE TEMPORARY VIEW weighed AS
+        SELECT
+            {_cut("k", letter.key + 1)} AS k, {_cut("v", letter.value + 1)} AS v,
+            headers, topic, `partition`, `offset`, ts,
+            SPLIT(CONCAT('all', REPEAT(',', CASE {sizes} ELSE {BUNDLE_SHARES - 1} END)), ',') AS shares
+        FROM messages
+    """  # noqa: S608
+
+
+def outcomes(settings: Settings) -> str:
+    """The function sees at most a byte more than it takes."""
+    return _OUTCOMES.format(value=_cut("v", record_bytes(settings.max_text_bytes) + 1))
+
+
+def _cut(column: str, size: int) -> str:
+    return f"CAST({column} AS VARBINARY({size}))"
+
+
+def _within(column: str, size: int) -> str:
+    """There is no function for the length of bytes; this compares a value with itself where it is short enough."""
+    return f"({column} IS NULL OR {column} = {_cut(column, size)})"
+
+
+def _headers_within(size: int) -> str:
+    return f"(CARDINALITY(headers) = 0 OR CHAR_LENGTH(JSON_STRING(headers)) <= {size})"
+
+
+def _fits(size: int) -> str:
+    return f"{_within('v', size)} AND {_within('k', size)} AND {_headers_within(size)}"
+
+
+def dead_letters(settings: Settings, letter: Letter) -> str:
     """The sink keeps key, value and headers as they came; a null value stays null."""
     options = {
         "topic": settings.kafka_dead_letter_topic,
         "sink.delivery-guarantee": "at-least-once",
-        "properties.max.request.size": str(LARGEST_DEAD_LETTER),
-        "properties.buffer.memory": str(2 * LARGEST_DEAD_LETTER),
+        "properties.max.request.size": str(letter.request),
+        "properties.buffer.memory": str(letter.request + limits.MIB),
         "properties.compression.type": "lz4",
         **_both(settings),
     }
@@ -88,8 +139,12 @@ def dead_letters(settings: Settings) -> str:
     """
 
 
-def insert(settings: Settings, origin: Origin = _UNKNOWN) -> str:
-    """What was rejected goes to the dead letters, with the headers that say where it came from and why."""
+def insert(settings: Settings, letter: Letter, origin: Origin = _UNKNOWN) -> str:
+    """What was rejected goes to the dead letters, with the headers that say where it came from and why.
+
+    What is too large for a dead letter is left out, which `dlq.omitted` then says: any combination of
+    `value key headers`, joined by commas.
+    """
     headers = {
         "topic": "topic",
         "partition": "CAST(`partition` AS STRING)",
@@ -104,9 +159,19 @@ def insert(settings: Settings, origin: Origin = _UNKNOWN) -> str:
         **({"topic_id": quoted(origin.topic_id)} if origin.topic_id else {}),
     }
     pairs = ", ".join(f"'dlq.{name}', ENCODE({value}, 'UTF-8')" for name, value in headers.items())
+    kept = {"value": _within("v", letter.value), "key": _within("k", letter.key)}
+    kept["headers"] = _headers_within(letter.headers)
+    omitted = ", ".join(f"CASE WHEN NOT {fits} THEN '{part}' END" for part, fits in kept.items())
     return f"""
         INSERT INTO dead_letters
-        SELECT k, v, MAP_UNION(headers, MAP[{pairs}]) FROM outcomes WHERE outcome.error IS NOT NULL
+        SELECT
+            CASE WHEN {kept["key"]} THEN k END, CASE WHEN {kept["value"]} THEN v END,
+            CASE
+                WHEN {" AND ".join(kept.values())} THEN MAP_UNION(headers, MAP[{pairs}])
+                WHEN {kept["headers"]} THEN MAP_UNION(headers, MAP[{pairs}, {_OMITTED.format(parts=omitted)}])
+                ELSE MAP[{pairs}, {_OMITTED.format(parts=omitted)}]
+            END
+        FROM outcomes WHERE outcome.error IS NOT NULL
     """  # noqa: S608
 
 
@@ -136,22 +201,5 @@ def _both(settings: Settings) -> dict[str, str]:
 
 
 def _security(settings: Settings) -> dict[str, str]:
-    """The options for TLS and SASL.
-
-    The web UI shows these to everybody, so user and password are references that Kafka's EnvVarConfigProvider
-    resolves in the JobManager's and the TaskManagers' own environment.
-    """
-    options: dict[str, str] = {}
-    if settings.kafka_security_protocol != "PLAINTEXT":
-        options["security.protocol"] = settings.kafka_security_protocol
-    if settings.kafka_security_protocol.startswith("SASL"):
-        options |= {
-            "sasl.mechanism": settings.kafka_sasl_mechanism,
-            "config.providers": "env",
-            "config.providers.env.class": f"{_SHADED}.config.provider.EnvVarConfigProvider",
-            "sasl.jaas.config": f"{_LOGIN_MODULES[settings.kafka_sasl_mechanism]} required "
-            'username="${env:KAFKA_SASL_USERNAME}" password="${env:KAFKA_SASL_PASSWORD}";',
-        }
-    if settings.kafka_ssl_ca_location:
-        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": str(settings.kafka_ssl_ca_location)}
-    return {f"properties.{name}": value for name, value in options.items()}
+    """The options for TLS and SASL; the web UI shows them, so secrets are references."""
+    return {f"properties.{name}": value for name, value in java_config(settings).items()}

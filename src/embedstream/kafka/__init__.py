@@ -3,20 +3,25 @@
 from embedstream.kafka import client
 from embedstream.kafka.client import PASSING, client_config
 from embedstream.kafka.group import Member, check_members, members, set_offsets
+from embedstream.kafka.java import cluster_environment, java_config
 from embedstream.kafka.log import Head, Log, Position, look, positions
 from embedstream.kafka.offsets import count, extent
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, Undelivered, produce
 from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, tail
 from embedstream.kafka.topics import (
+    AGAINST_A_POLICY,
     LARGEST_DEAD_LETTER,
     Identity,
     ensure_topics,
     identity,
     largest_batch,
+    largest_record,
+    refusal,
     topic_config,
 )
 
 __all__ = [
+    "AGAINST_A_POLICY",
     "LARGEST_DEAD_LETTER",
     "LARGEST_MESSAGE",
     "PASSING",
@@ -30,6 +35,7 @@ __all__ = [
     "check_members",
     "client",
     "client_config",
+    "cluster_environment",
     "count",
     "ensure_topics",
     "extent",
@@ -38,13 +44,16 @@ __all__ = [
     "headers_of",
     "identity",
     "is_end",
+    "java_config",
     "largest_batch",
+    "largest_record",
     "look",
     "members",
     "positions",
     "produce",
     "read",
     "reader",
+    "refusal",
     "set_offsets",
     "tail",
     "topic_config",

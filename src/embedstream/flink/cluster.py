@@ -1,27 +1,30 @@
-"""A Flink session cluster through its REST API and its command line; no PyFlink in this process."""
+"""A Flink session cluster through its REST API."""
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
+import json
 import time
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx
 
-from embedstream.errors import ConfigError, EmbedstreamError
-from embedstream.settings import child_environment
+from embedstream.errors import EmbedstreamError
+from embedstream.flink import rest
+from embedstream.flink.causes import NOT_KNOWN, innermost
+from embedstream.flink.recorded import recorded_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from embedstream.settings import Settings
 
 _ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _POLL = 0.25
+_NO_JOB = "no-job"
+_UPLOAD_SECONDS = 300.0
+# Options of Flink's own resource managers on Kubernetes and YARN.
+_OF_GROWING = ("kubernetes.internal.jobmanager.entrypoint", "yarn.")
 
 
 class NotStopped(EmbedstreamError):
@@ -67,11 +70,25 @@ def judge(jobs: Sequence[Job]) -> Finding:
     return "gone" if not jobs or jobs[-1].state == "FAILED" else "stopped"
 
 
+def _is_complaint(answer: httpx.Response) -> bool:
+    """Whether it is Flink itself that has something against a request."""
+    return answer.is_error and _complaint(answer) != NOT_KNOWN
+
+
+def _complaint(answer: httpx.Response) -> str:
+    """Of an answer with an error of Flink's, the cause."""
+    try:
+        errors = answer.json()["errors"]
+    except (ValueError, KeyError, TypeError):
+        return NOT_KNOWN
+    return innermost(errors[-1]) if errors else NOT_KNOWN
+
+
 class Cluster:
     """The cluster behind a JobManager's REST address; raises ConfigError where nobody answers there."""
 
     def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
-        self._url = settings.flink_rest_url
+        self._settings = settings
         self._transport = transport
 
     def job(self, name: str) -> Job | None:
@@ -120,6 +137,43 @@ class Cluster:
         """Flink's own summary: taskmanagers, slots-total, slots-available, flink-version."""
         return self._get("/overview")
 
+    def class_path(self) -> list[str]:
+        """The file names in the JobManager's class path."""
+        return [PurePosixPath(path).name for path in self._get("/jobmanager/environment")["classpath"]]
+
+    def slots_of(self, job: Job) -> int:
+        """How many slots the job holds while all of it runs."""
+        return max((int(task["parallelism"]) for task in self._get(f"/jobs/{job.id}")["vertices"]), default=0)
+
+    def try_submission(self, size: int) -> None:
+        """Offer a job of `size` bytes that Flink cannot read, and so refuses.
+
+        Raises ConfigError where the answer is not Flink's: a proxy lets no such request through, or none so large.
+        """
+        request = json.dumps({"jobGraphFileName": _NO_JOB, "jobJarFileNames": [], "jobArtifactFileNames": []})
+        offer = {"data": {"request": request}, "files": {"file": (_NO_JOB, bytes(size))}, "timeout": _UPLOAD_SECONDS}
+        answer = self._request("POST", "/jobs", **offer)
+        if not _is_complaint(answer):
+            raise rest.takes_no_job(self._settings, answer.status_code, size)
+
+    def carried_by(self, job: Job) -> dict[str, str]:
+        """What the job was told to carry for everybody to read; nothing where an earlier version submitted it."""
+        return dict(self._get(f"/jobs/{job.id}/config")["execution-config"]["user-config"])
+
+    def settings_of(self, job: Job) -> dict[str, str]:
+        """The settings that the job carries (`job_parameters`)."""
+        names = {name.upper() for name in recorded_names()}
+        return {name: value for name, value in self.carried_by(job).items() if name in names}
+
+    def grows(self) -> bool:
+        """Whether the cluster starts TaskManagers as jobs need them, so that its slots say nothing."""
+        names = {entry["key"] for entry in self._list("/jobmanager/config")}
+        return any(name.startswith(_OF_GROWING) for name in names)
+
+    def task_managers(self) -> list[dict[str, Any]]:
+        """Flink's own description of each: id, slotsNumber, memoryConfiguration (bytes)."""
+        return list(self._get("/taskmanagers")["taskmanagers"])
+
     def stop(self, job: Job, timeout: float) -> str:
         """Stop with a savepoint, and return its path.
 
@@ -128,7 +182,7 @@ class Cluster:
         """
         answer = self._request("POST", f"/jobs/{job.id}/stop", json={"drain": False})
         if answer.is_error:
-            raise NotStopped(f"job {job.name} was not stopped (HTTP {answer.status_code})")
+            raise NotStopped(f"job {job.name} was not stopped (HTTP {answer.status_code}): {_complaint(answer)}")
         path = f"/jobs/{job.id}/savepoints/{answer.json()['request-id']}"
         operation: dict[str, Any] = {}
         deadline = time.monotonic() + timeout
@@ -137,7 +191,8 @@ class Cluster:
             operation = status["operation"] if status["status"]["id"] == "COMPLETED" else {}
             time.sleep(_POLL)
         if "failure-cause" in operation:
-            raise NotStopped(f"job {job.name} was not stopped: its savepoint failed, see {self._url}")
+            cause = innermost(operation["failure-cause"].get("stack-trace", ""))
+            raise NotStopped(f"job {job.name} was not stopped, its savepoint failed: {cause}")
         if "location" not in operation:
             raise NotStopped(f"job {job.name} took no savepoint within {timeout:.0f} s, and goes on")
         return str(operation["location"])
@@ -146,10 +201,12 @@ class Cluster:
         self._request("PATCH", f"/jobs/{job.id}", params={"mode": "cancel"})
 
     def cause(self, job: Job) -> str:
-        """The innermost exception of the job's latest failure, in one line."""
-        root = self._get(f"/jobs/{job.id}/exceptions").get("root-exception") or "no exception is known"
-        causes = [line for line in root.splitlines() if line.startswith("Caused by: ")] or root.splitlines()
-        return str(causes[-1].removeprefix("Caused by: "))
+        """What the job's latest failure comes down to, in one line."""
+        history = self._get(f"/jobs/{job.id}/exceptions")["exceptionHistory"]["entries"]
+        if not history:
+            return "no exception is known"
+        latest = max(history, key=lambda entry: entry["timestamp"])
+        return innermost(latest["stacktrace"])
 
     def _get(self, path: str) -> dict[str, Any]:
         return dict(self._json(path))
@@ -158,60 +215,15 @@ class Cluster:
         return list(self._json(path, params))
 
     def _json(self, path: str, params: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - an answer of any shape
+        answer = self._request("GET", path, params=params)
         try:
-            return self._request("GET", path, params=params).raise_for_status().json()
+            return answer.raise_for_status().json()
         except (httpx.HTTPStatusError, ValueError) as exc:
-            raise ConfigError(f"what answers at {self._url} is no Flink JobManager: set FLINK_REST_URL") from exc
+            raise rest.refused(self._settings, answer.status_code) from exc
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            with httpx.Client(base_url=self._url, timeout=10.0, transport=self._transport, trust_env=False) as http:
+            with rest.client(self._settings, 10.0, self._transport) as http:
                 return http.request(method, path, **options)
         except httpx.HTTPError as exc:
-            raise ConfigError(
-                f"no Flink JobManager answers at {self._url} ({type(exc).__name__}): start it, or set FLINK_REST_URL"
-            ) from exc
-
-
-def run(
-    settings: Settings, on_output: Callable[[str], None] = lambda _: None, *, arguments: Sequence[str] = ()
-) -> None:
-    """Submit the job with `flink run` and these arguments of its own.
-
-    Raises ConfigError with the last lines it printed where it fails.
-    """
-    rest = urlsplit(settings.flink_rest_url)
-    command = [
-        str((settings.flink_home or flink_home()) / "bin" / "flink"),
-        "run",
-        "--detached",
-        "--target=remote",
-        f"-Drest.address={rest.hostname}",
-        f"-Drest.port={rest.port or 80}",
-        f"--pyExecutable={sys.executable}",
-        f"--pyClientExecutable={sys.executable}",
-        "--python",
-        str(Path(__file__).with_name("job") / "__main__.py"),
-        *arguments,
-    ]
-    done = subprocess.run(
-        command,
-        env=child_environment(settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    for line in done.stdout.splitlines():
-        on_output(line)
-    if done.returncode:
-        tail = " | ".join(line.strip() for line in done.stdout.strip().splitlines()[-5:])
-        raise ConfigError(f"flink run ended with {done.returncode}: {tail}")
-
-
-def flink_home() -> Path:
-    """The distribution inside PyFlink; found without importing it."""
-    spec = importlib.util.find_spec("pyflink")
-    if spec is None or spec.origin is None:
-        raise ConfigError("neither FLINK_HOME is set nor apache-flink installed: pip install 'embedstream[job]'")
-    return Path(spec.origin).parent
+            raise rest.unreachable(self._settings, exc) from exc

@@ -12,8 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 from embedstream.errors import ConfigError
 from embedstream.settings import Settings, load_settings
 
@@ -44,6 +42,8 @@ Resolver = Callable[[Jar, Path], Path]
 
 
 def cache_directory(settings: Settings) -> Path:
+    import platformdirs  # noqa: PLC0415 - of the extra `jars`; the lock is read without it
+
     return (settings.embedstream_cache_dir or platformdirs.user_cache_path("embedstream")).resolve() / "jars"
 
 
@@ -81,7 +81,7 @@ def jar_paths(section: Section, cache: Path) -> list[Path]:
 
 def missing_jars(section: Section, cache: Path) -> list[Jar]:
     """The jars that are not in the cache, or not as the lock wants them."""
-    return [jar for jar in locked_jars(section) if not _is_sound(jar, jar.path(cache))]
+    return [jar for jar in locked_jars(section) if not is_sound(jar, jar.path(cache))]
 
 
 def download(jars: list[Jar], cache: Path, resolver: Resolver | None = None) -> None:
@@ -89,6 +89,8 @@ def download(jars: list[Jar], cache: Path, resolver: Resolver | None = None) -> 
 
     Raises ConfigError that names the jar that cannot be had or has another hash.
     """
+    if not jars:
+        return
     cache.mkdir(parents=True, exist_ok=True)
     fetch = resolver or maven_resolver()
     with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as scratch:
@@ -100,7 +102,7 @@ def download(jars: list[Jar], cache: Path, resolver: Resolver | None = None) -> 
 
 def _download_one(jar: Jar, cache: Path, scratch: Path, fetch: Resolver) -> None:
     downloaded = _with_retries(jar, scratch, fetch)
-    if not _is_sound(jar, downloaded):
+    if not is_sound(jar, downloaded):
         raise ConfigError(f"jar {jar} was downloaded but its sha256 is not the locked one: {jar.sha256}")
     target = jar.path(cache)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,8 @@ def _with_retries(jar: Jar, scratch: Path, fetch: Resolver) -> Path:
     raise ConfigError(f"jar {jar} cannot be downloaded: {failure}") from failure
 
 
-def _is_sound(jar: Jar, path: Path) -> bool:
+def is_sound(jar: Jar, path: Path) -> bool:
+    """Whether the file is there, as the lock wants it."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
