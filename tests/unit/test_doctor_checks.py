@@ -6,11 +6,13 @@ import httpx
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from embedstream.doctor import broker, clock
+from embedstream.doctor import broker, clock, log
 from embedstream.doctor.check import Check, Finding, fail, ok, run, span, warn
 from embedstream.doctor.world import Heard
 from embedstream.errors import ConfigError
+from embedstream.kafka import Log
 from embedstream.settings import load_settings
+from embedstream.standing import Standing
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC)
 
@@ -64,11 +66,12 @@ def hiding(**configs):
     """A broker that shows topics and only these of their configurations."""
     settings = load_settings(kafka_input_topic="in", kafka_dead_letter_topic="dead")
     shown = {"input_config": {}, "dead_letter_config": {}, **configs}
-    return SimpleNamespace(settings=settings, partitions={"in": 2, "dead": 1}, positions=[], **shown)
+    standing = Standing("in", "embedstream", {}, Log([], []), None)
+    return SimpleNamespace(settings=settings, partitions={"in": 2, "dead": 1}, standing=standing, **shown)
 
 
 @pytest.mark.parametrize(
-    "look", [broker._retention, broker._timestamps, broker._dead_letter_size, broker._dead_letter_cleanup]
+    "look", [log._retention, log._timestamps, broker._dead_letter_size, broker._dead_letter_cleanup]
 )
 def test_what_a_broker_hides_is_not_known_and_never_good(look):
     verdict = look(hiding())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedstream.doctor.broker import untold
 from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, span, warn
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from embedstream.standing import Trouble
 
 _NEARLY = 0.8
-_HIDDEN = "the broker does not tell the topic's configuration"
 
 
 def _failed(troubles: Iterable[Trouble]) -> Verdict | None:
@@ -70,7 +70,7 @@ def _unread(world: World) -> Verdict:
 def _retention(world: World) -> Verdict:
     told = world.input_config.get("retention.ms")
     if told is None:
-        return skipped(_HIDDEN)
+        return untold("retention.ms", world.settings.kafka_input_topic, "longer than the job may be away")
     retention = int(told) / 1000
     log = world.standing.log
     # What is held back may expire unread as well.
@@ -97,7 +97,7 @@ def _timestamps(world: World) -> Verdict:
         )
     kind = world.input_config.get("message.timestamp.type")
     if kind is None:
-        return skipped(_HIDDEN)
+        return untold("message.timestamp.type", world.settings.kafka_input_topic, "CreateTime")
     if kind == "LogAppendTime":
         return warn(
             "the broker replaces the timestamps of records, so a replayed dead letter may overwrite newer versions",
