@@ -7,16 +7,27 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from embedstream import kafka as topics
-from embedstream import store
 from embedstream.audit import Wishes, audit, proof
-from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
-from support.audit import LEDGER, T0, TABLE, Job, UnitEmbedder, execute, figures, filled, found, own_settings
+from support.audit import (
+    LEDGER,
+    T0,
+    TABLE,
+    UnitEmbedder,
+    execute,
+    figures,
+    filled,
+    found,
+    lose,
+    made_anew,
+    own_settings,
+    record_of,
+    until,
+)  # fmt: skip
 from support.progress import forget_progress, record_progress
-from support.traffic import read_topic
 
 
 @pytest.fixture
@@ -29,30 +40,6 @@ def job(settings):
     return filled(settings)
 
 
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert found
-
-
-def made_anew(settings, partitions=2):
-    """The topic of that name is another one after this; returns what the former one held."""
-    records = read_topic(settings.kafka_bootstrap_servers, settings.kafka_input_topic)
-    admin, topic = AdminClient(topics.client_config(settings)), settings.kafka_input_topic
-    admin.delete_topics([topic])[topic].result(20)
-    until(lambda: topics.identity(settings).topic_id is None)
-    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(20)
-    until(lambda: len(topics.positions(settings)) == partitions)
-    return records
-
-
-def copy(settings, records):
-    """The records of a topic with their keys and times, at the places that a producer gives them now."""
-    sent = [Outgoing(each.value(), each.key(), each.headers(), each.timestamp()[1]) for each in records]
-    topics.produce(settings, settings.kafka_input_topic, sent)
-
-
 def letter(settings, record, at=None, **facts):
     """A dead letter for the coordinates of a record."""
     moment = datetime.fromtimestamp((at or record.timestamp()[1]) / 1000, UTC).isoformat(timespec="milliseconds")
@@ -63,17 +50,6 @@ def letter(settings, record, at=None, **facts):
     headers = [(f"dlq.{name}", str(value).encode()) for name, value in said.items() if value is not None]
     outgoing = Outgoing(record.value(), record.key(), headers)
     topics.produce(settings, settings.kafka_dead_letter_topic, [outgoing])
-
-
-def record_of(settings, id):
-    """The newest record of an id."""
-    records = read_topic(settings.kafka_bootstrap_servers, settings.kafka_input_topic)
-    return [record for record in records if record.key() == id.encode()][-1]
-
-
-def lose(settings, id):
-    execute(settings, f"DELETE FROM {TABLE} WHERE id = %s", id)
-    execute(settings, f"DELETE FROM {LEDGER} WHERE id = %s", id)
 
 
 def test_a_row_that_is_gone_with_its_entry(job, settings):
@@ -150,75 +126,6 @@ def test_a_table_that_is_older_than_the_ledger(job, settings):
     execute(settings, f"TRUNCATE {TABLE}")
     execute(settings, f"INSERT INTO {TABLE} SELECT * FROM dump")
     assert found(audit(settings)) == {("stale", "id-5"), ("changed", "id-6")}
-
-
-def moved(settings, job, partitions=3, *, run=True):
-    copy(settings, made_anew(settings, partitions))
-    job.done.clear()
-    if run:
-        forget_progress(settings)
-        job.run()
-
-
-def test_a_copy_of_the_topic_at_other_places_is_one_finding(job, settings):
-    moved(settings, job)
-    report = audit(settings)
-    assert set(report.kinds) == {"moved"}
-    assert 0 < report.moved <= 9
-    assert report.findings == ()
-    assert report.closes
-    assert report.outcomes.unexplained == 0
-    assert report.outcomes.stored == 8
-    assert "another topic" in str(report)
-    assert "embedstream submit --adopt-topic" in str(report)
-    with pytest.raises(ConfigError, match=r"nothing is repaired: .* --adopt-topic"):
-        audit(settings, Wishes(repair=True))
-
-
-UNDELETE = (
-    f"INSERT INTO {TABLE} SELECT 'gone', text, embedding, model_name, model_revision, source, message_timestamp,"
-    f" embedding_timestamp, metadata, token_count, truncated FROM {TABLE} WHERE id = 'id-5'"
-)
-
-
-@pytest.mark.parametrize(
-    ("corruption", "finding"),
-    [
-        (f"DELETE FROM {TABLE} WHERE id = 'id-5'", ("missing", "id-5")),
-        (f"UPDATE {TABLE} SET text = 'first 4' WHERE id = 'id-5'", ("stale", "id-5")),
-        (f"UPDATE {TABLE} SET metadata = '{{}}' WHERE id = 'id-5'", ("changed", "id-5")),
-        (f"UPDATE {TABLE} SET model_revision = 'r0' WHERE id = 'id-5'", ("wrong_space", "id-5")),
-        (f"UPDATE {TABLE} SET embedding = '{{0,0,0,0}}' WHERE id = 'id-5'", ("bad_vector", "id-5")),
-        (f"UPDATE {LEDGER} SET content_hash = sha256('x') WHERE id = 'id-5'", ("stale", "id-5")),
-        (UNDELETE, ("undeleted", "gone")),
-    ],
-)  # fmt: skip
-def test_behind_moved_places_no_bad_row_hides(job, settings, corruption, finding):
-    moved(settings, job)
-    execute(settings, corruption)
-    report = audit(settings)
-    assert finding in found(report)
-    assert {kind for kind, id in found(report) if id == finding[1]} == {finding[0]}
-    assert "moved" in report.kinds
-    assert report.closes
-
-
-def test_another_topic_by_its_id_is_one_finding(job, settings):
-    """What the table has of the former topic says nothing of this one, whatever the offsets are."""
-    record_progress(settings, 0, stands=7)
-    record_progress(settings, 1, stands=7)
-    assert audit(settings).equal
-    moved(settings, job, 2, run=False)
-    job.commit()
-    report = audit(settings)
-    assert report.kinds == {"moved": 9}
-    assert report.closes
-    assert figures(report) == (14, 8, 4, 1, 1, 0, 0, 0)
-    assert "is another topic than the one that the table was filled from" in str(report)
-    execute(settings, f"DELETE FROM {TABLE} WHERE id = 'id-5'")
-    assert found(audit(settings)) == {("missing", "id-5")}
-    with pytest.raises(ConfigError, match="nothing is repaired"):
-        audit(settings, Wishes(dry_run=True))
 
 
 def test_records_behind_an_open_transaction(job, settings):
@@ -383,47 +290,6 @@ def test_an_equal_text_with_other_metadata_at_one_event_time(job, settings):
     assert found(audit(settings)) == {("changed", "twice")}
 
 
-FORGET = f"UPDATE {LEDGER} SET topic = '', partition = -1, \"offset\" = -1"
-FORGOTTEN = {
-    "sound": ((), set()),
-    "row gone": ((f"DELETE FROM {TABLE} WHERE id = 'id-5'",), {("missing", "id-5")}),
-    "text changed": ((f"UPDATE {TABLE} SET text = 'x' WHERE id = 'id-5'",), {("stale", "id-5")}),
-    "metadata changed": ((f"UPDATE {TABLE} SET metadata = '{{}}' WHERE id = 'id-5'",), {("changed", "id-5")}),
-    "an older version": (
-        (f"UPDATE {LEDGER} SET event_time = event_time - interval '1 s' WHERE id = 'id-5'",), {("stale", "id-5")}
-    ),
-    "a delete that was undone": (
-        (f"UPDATE {LEDGER} SET state = 'live', content_hash = sha256('x') WHERE id = 'gone'",), {("stale", "gone")}
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FORGOTTEN)
-def test_places_that_were_forgotten_on_purpose(job, settings, name):
-    statements, expected = FORGOTTEN[name]
-    execute(settings, FORGET)
-    for statement in statements:
-        execute(settings, statement)
-    report = audit(settings)
-    assert found(report) == expected, report
-    assert report.closes
-
-
-def test_forgotten_places_of_a_topic_that_is_read_anew(job, settings):
-    execute(settings, FORGET)
-    lose(settings, "id-6")
-    for partition in (0, 1):
-        record_progress(settings, partition, stands=0)
-    report = audit(settings)
-    assert report.kinds == {"lost": 1}
-    assert figures(report) == (14, 7, 4, 1, 1, 0, 1, 0)
-    job.done.clear()
-    job.run()
-    for partition in (0, 1):
-        record_progress(settings, partition, stands=7)
-    assert figures(audit(settings)) == (14, 8, 4, 1, 1, 0, 0, 0)
-
-
 def test_the_vector_of_another_text_is_found_by_a_sample_alone(job, settings, monkeypatch):
     """It has the right length and norm; only the service tells what belongs to a text."""
 
@@ -453,25 +319,6 @@ def test_a_row_of_another_tables_model(job, settings):
         [float(each) for each in vector],
     )
     assert found(audit(settings)) == {("wrong_space", "id-5")}
-
-
-def test_a_topic_that_goes_on_under_another_name(job, settings):
-    """The same messages, mirrored: places of the other name are no defect, but what they stand for is looked at."""
-    mirrored = settings.model_copy(
-        update={"kafka_input_topic": f"mirror-{uuid.uuid4().hex[:8]}", "kafka_group_id": uuid.uuid4().hex}
-    )
-    topics.ensure_topics(mirrored)
-    copy(mirrored, read_topic(settings.kafka_bootstrap_servers, settings.kafka_input_topic))
-    with store.connect(settings) as connection:
-        connection.execute(f"UPDATE {LEDGER} SET topic = 'zzz' WHERE id <> 'id-4'")
-        connection.execute(f"UPDATE {LEDGER} SET topic = 'aaa' WHERE id = 'id-4'")
-    Job(mirrored).commit()
-    report = audit(mirrored)
-    assert report.equal, report
-    assert report.other_topics == 9
-    assert report.closes
-    execute(settings, f"DELETE FROM {TABLE} WHERE id IN ('id-4', 'id-5')")
-    assert found(audit(mirrored)) == {("missing", "id-4"), ("missing", "id-5")}
 
 
 def test_what_lost_only_by_its_time_is_late(job, settings):

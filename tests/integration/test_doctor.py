@@ -105,7 +105,7 @@ def test_a_connector_that_cluster_and_client_have_stays_where_it_is(prepared, tm
 
 
 def test_each_part_that_is_away_leaves_the_others_checked(prepared, monkeypatch):
-    monkeypatch.setattr(kafka.client, "TIMEOUT", 0.5)
+    monkeypatch.setattr(kafka.client, "TIMEOUT", 2.0)
     nowhere = "http://127.0.0.1:1"
     found = states(prepared, embedding_service_url=nowhere)
     assert wrong(found) == {"service.reachable"}

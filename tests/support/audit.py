@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from embedstream import kafka as topics
 from embedstream import store
@@ -17,6 +18,7 @@ from embedstream.message import Record, Rules
 from embedstream.retry import Patience
 from embedstream.space import Space
 from support.fakes import HashEmbedder
+from support.traffic import read_topic
 
 SPACE = Space("org/model", "r1", 4, normalised=True, max_tokens=256)
 # The broker deletes what is older than its retention.
@@ -138,3 +140,38 @@ def found(report):
 def figures(report):
     assert report.closes
     return (report.messages, *report.outcomes)
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found
+
+
+def made_anew(settings, partitions=2):
+    """The topic of that name is another one after this; returns what the former one held."""
+    records = read_topic(settings.kafka_bootstrap_servers, settings.kafka_input_topic)
+    admin, topic = AdminClient(topics.client_config(settings)), settings.kafka_input_topic
+    admin.delete_topics([topic])[topic].result(20)
+    until(lambda: topics.identity(settings).topic_id is None)
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(20)
+    until(lambda: len(topics.positions(settings)) == partitions)
+    return records
+
+
+def copy(settings, records):
+    """The records of a topic with their keys and times, at the places that a producer gives them now."""
+    sent = [Outgoing(each.value(), each.key(), each.headers(), each.timestamp()[1]) for each in records]
+    topics.produce(settings, settings.kafka_input_topic, sent)
+
+
+def record_of(settings, id):
+    """The newest record of an id."""
+    records = read_topic(settings.kafka_bootstrap_servers, settings.kafka_input_topic)
+    return [record for record in records if record.key() == id.encode()][-1]
+
+
+def lose(settings, id):
+    execute(settings, f"DELETE FROM {TABLE} WHERE id = %s", id)
+    execute(settings, f"DELETE FROM {LEDGER} WHERE id = %s", id)

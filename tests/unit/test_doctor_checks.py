@@ -10,7 +10,9 @@ from embedstream.doctor import broker, clock, log, service
 from embedstream.doctor.check import Check, Finding, fail, ok, run, span, warn
 from embedstream.doctor.world import Heard
 from embedstream.errors import ConfigError
+from embedstream.kafka import Log
 from embedstream.settings import load_settings
+from embedstream.standing import Standing
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC)
 
@@ -60,14 +62,12 @@ def test_durations_for_people():
     ]
 
 
-NOTHING = SimpleNamespace(progress={}, log=None)
-
-
 def hiding(**configs):
     """A broker that shows topics and only these of their configurations."""
     settings = load_settings(kafka_input_topic="in", kafka_dead_letter_topic="dead")
     shown = {"input_config": {}, "dead_letter_config": {}, **configs}
-    return SimpleNamespace(settings=settings, partitions={"in": 2, "dead": 1}, standing=NOTHING, **shown)
+    standing = Standing("in", "embedstream", {}, Log([], []), None)
+    return SimpleNamespace(settings=settings, partitions={"in": 2, "dead": 1}, standing=standing, **shown)
 
 
 @pytest.mark.parametrize(
