@@ -101,7 +101,9 @@ class Stands:
         self._open(connection, new.keys() - found.keys())
         self._seen |= {place: found.get(place, 0) for place in new}
 
-    def move(self, cursor: psycopg.Cursor[Any], advance: Advance | None, new: Mapping[Place, int]) -> dict[Place, int]:
+    def move(
+        self, cursor: psycopg.Cursor[Any], advance: Advance | None, new: Mapping[Place, int], *, prepare: bool
+    ) -> dict[Place, int]:
         """Count ids that are new to the ledger, and move on where there is an `advance`; in the cursor's transaction.
 
         Returns where the table stands then, for `seen` once that is committed. Raises Forgotten.
@@ -118,7 +120,7 @@ class Stands:
             "late": [steps[place].late if place in steps else 0 for place in places],
             "ids": [new.get(place, 0) for place in places],
         }
-        rows = cursor.execute(self._sql["advance"], facts, prepare=False)
+        rows = cursor.execute(self._sql["advance"], facts, prepare=prepare)
         stands = {(topic, partition): next_ for topic, partition, next_ in rows}
         if behind := [place for place in places if place not in stands]:
             found = self._read(cursor.connection, behind)
