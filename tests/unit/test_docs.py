@@ -12,6 +12,7 @@ from embedstream import doctor, starts
 from embedstream.audit.report import Outcomes, Report
 from embedstream.ingest import Kind
 from embedstream.settings import Settings
+from embedstream.space import Space
 from embedstream.status.read import Partition, Status
 from embedstream.store import lacking_rights
 
@@ -74,10 +75,9 @@ def rows(text, heading):
     ("relation", "heading", "elsewhere"),
     [
         ("progress", "`<table>_progress`, a row for each", set()),
-        ("space", "`<table>_space` has the model", {"only_row"} | set("model_name model_revision dimension".split())
-         | {"normalised", "max_tokens"}),
+        ("space", "`<table>_space` has the model", {"only_row", *Space._fields}),
     ],
-)  # fmt: skip
+)
 def test_every_column_is_explained(relation, heading, elsewhere):
     schema = resources.files("embedstream.sql").joinpath("schema.sql").read_text(encoding="utf-8")
     body = re.search(rf"CREATE TABLE IF NOT EXISTS {{{relation}}} \((.*?)^\)", schema, flags=re.DOTALL | re.MULTILINE)
