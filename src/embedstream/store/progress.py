@@ -63,9 +63,12 @@ def read_progress(connection: psycopg.Connection[Any], settings: Settings) -> di
 
 
 def read_forgotten(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
-    """A line for each partition in which a worker found the database behind what had been committed to it."""
+    """A line for each partition in which a worker found the database behind what had been committed to it.
+
+    Where there is no progress at all the table is gone, or it is of a version that kept none.
+    """
     if not keeps_progress(connection, settings):
-        return []
+        return [f"table {settings.pgvector_table} is gone, or of a version that kept no progress"]
     rows = connection.execute(statements(settings.pgvector_table, "progress.sql")["forgotten"])
     return [as_line(settings.pgvector_table, (topic, number), stands, was) for topic, number, stands, was in rows]
 
