@@ -1,7 +1,6 @@
 """A submission leaves nothing out: whatever became of table, topic and group since the job before."""
 
 import json
-import subprocess
 import time
 import uuid
 from importlib import resources
@@ -15,7 +14,7 @@ from embedstream import starts, store
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
 from support.player import SPACE, play
-from support.postgres import programs
+from support.postgres import dump, restore
 from support.stack import wait
 
 TABLE = "text_message_embeddings"
@@ -138,24 +137,6 @@ def test_a_dump_that_is_restored_brings_its_progress_along(filled, tmp_path):
     restore(filled, tmp_path / "dump")
     run = play(filled)
     assert (run.kinds, run.whys) == ({"stored": 6}, {"where the table stands"})
-
-
-def dump(settings, path):
-    _run("pg_dump", settings, "--format=custom", f"--file={path}", settings.pgvector_db)
-
-
-def restore(settings, path):
-    _run("pg_restore", settings, "--clean", "--if-exists", f"--dbname={settings.pgvector_db}", str(path))
-
-
-def _run(program, settings, *arguments):
-    where = [
-        f"--host={settings.pgvector_host}",
-        f"--port={settings.pgvector_port}",
-        f"--username={settings.pgvector_user}",
-    ]
-    done = subprocess.run([programs() / program, *where, *arguments], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_group_that_is_gone(filled):
