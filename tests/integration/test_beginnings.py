@@ -116,6 +116,13 @@ def test_what_was_removed_by_hand_is_read_again(filled, how):
     assert stored(filled) == IDS
 
 
+@pytest.mark.parametrize("how", [how for how in LOSSES if "dropped" not in how])
+def test_what_was_removed_by_hand_is_told_before_anything_comes(filled, how):
+    execute(filled, *LOSSES[how])
+    with store.connect(filled) as connection:
+        assert store.losses(store.read_counts(connection, filled))
+
+
 def test_rows_whose_record_has_left_the_topic_stay_missing_and_are_told(filled):
     """What can come back comes back; that the rest is gone is not forgotten."""
     parts = [TopicPartition(filled.kafka_input_topic, number, 5) for number in range(2)]

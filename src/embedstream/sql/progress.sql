@@ -45,7 +45,8 @@ SELECT table_id::text, version_by, progress_since IS NOT NULL FROM {space}
 -- One snapshot: every writer changes all three in one transaction.
 SELECT
     (SELECT count(*) FROM {table}), ledger.ids, ledger.deleted,
-    (SELECT sum(ids)::bigint FROM {progress}), (SELECT sum(late)::bigint FROM {progress})
+    (SELECT sum(ids)::bigint FROM {progress}), (SELECT sum(late)::bigint FROM {progress}),
+    EXISTS (SELECT FROM {space} WHERE progress_since IS NOT NULL) AND NOT EXISTS (SELECT FROM {progress})
 FROM (SELECT count(*) AS ids, count(*) FILTER (WHERE state = 'deleted') AS deleted FROM {ledger}) AS ledger
 
 -- name: lock
