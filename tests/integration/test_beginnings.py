@@ -123,6 +123,13 @@ def test_what_was_removed_by_hand_is_told_before_anything_comes(filled, how):
         assert store.losses(store.read_counts(connection, filled))
 
 
+def test_a_table_that_is_new_has_lost_nothing(settings):
+    store.prepare(settings, SPACE)
+    assert stored(settings) == set()
+    topics.ensure_topics(settings)
+    assert {start.why for start in starts.begin(settings)} == {"the table has nothing of it"}
+
+
 def test_rows_whose_record_has_left_the_topic_stay_missing_and_are_told(filled):
     """What can come back comes back; that the rest is gone is not forgotten."""
     parts = [TopicPartition(filled.kafka_input_topic, number, 5) for number in range(2)]

@@ -30,6 +30,20 @@ TRUNCATED = {
 }  # fmt: skip
 
 
+def moved(records, traffic, partitions):
+    """Copies of records for other partitions and offsets; ids that were coordinates do not move along.
+
+    Who copies such records deletes what they had become: nothing in the new topic explains it.
+    """
+    for number, record in enumerate(records):
+        intent = json.loads(dict(record.headers() or []).get(INTENT, b"{}"))
+        if intent.get("kind") == "message" and intent["id"] is None:
+            former = f"{record.topic()}-{record.partition()}-{record.offset()}"
+            yield traffic.farewell(former)._replace(partition=number % partitions)
+        place = (record.partition() + 1) % partitions
+        yield Outgoing(record.value(), record.key(), record.headers(), record.timestamp()[1], place)
+
+
 class Upheavals:
     """Causes them by name; `traffic` is what they send of their own, spread over all `partitions`."""
 
@@ -96,7 +110,7 @@ class Upheavals:
             with self._stack.gate:
                 records = read_topic(self._settings.kafka_bootstrap_servers, topic)
                 self._make_anew(topic)
-                kafka.produce(self._settings, topic, self._moved(records))
+                kafka.produce(self._settings, topic, moved(records, self._traffic, self._partitions))
             self._await_complaint("is another topic")
             self._mend("--replace", "--adopt-topic")
 
@@ -106,16 +120,6 @@ class Upheavals:
             future.result(30)
         wait(lambda: topic not in broker.list_topics(timeout=10).topics, 60, "the topic to go")
         kafka.ensure_topics(self._settings.model_copy(update={"flink_parallelism": self._partitions}))
-
-    def _moved(self, records):
-        """Ids that were coordinates do not move along: who copies such records deletes what they had become."""
-        for number, record in enumerate(records):
-            intent = json.loads(dict(record.headers() or []).get(INTENT, b"{}"))
-            if intent.get("kind") == "message" and intent["id"] is None:
-                former = f"{record.topic()}-{record.partition()}-{record.offset()}"
-                yield self._traffic.farewell(former)._replace(partition=number % self._partitions)
-            place = (record.partition() + 1) % self._partitions
-            yield Outgoing(record.value(), record.key(), record.headers(), record.timestamp()[1], place)
 
     def _group(self, how):
         """What becomes of the group of the job; `joined` is somebody who subscribes, and commits for a while."""
