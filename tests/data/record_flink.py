@@ -26,6 +26,7 @@ RUNNING = {
     "overview": "/overview",
     "jobs": "/jobs/overview",
     "environment": "/jobmanager/environment",
+    "taskmanagers": "/taskmanagers",
     "job": "/jobs/{job}",
     "config": "/jobs/{job}/config",
     "checkpoints": "/jobs/{job}/checkpoints",

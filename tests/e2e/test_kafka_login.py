@@ -18,13 +18,13 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
-from embedstream.local.jars import cache_directory
 from pydantic import SecretStr
 
 from embedstream import flink, kafka, store
 from embedstream.doctor.broker import CHECKS
 from embedstream.doctor.check import run
 from embedstream.doctor.world import World
+from embedstream.jars import cache_directory
 from embedstream.kafka import Outgoing
 from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
 from embedstream.local.part import running

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from confluent_kafka.admin import AdminClient
-from embedstream.local.jars import cache_directory
 
+from embedstream.jars import cache_directory
 from embedstream.local.kafka import Kafka
 from embedstream.local.ports import LOOPBACK, free_port
 from embedstream.local.process import Child

@@ -23,9 +23,9 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from embedstream.local.jars import cache_directory, jar_paths
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 
+from embedstream.jars import cache_directory, jar_paths
 from embedstream.local.flink import flink_home
 from embedstream.local.kafka import JAVA, Kafka
 from embedstream.local.part import running

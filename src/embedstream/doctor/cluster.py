@@ -82,18 +82,19 @@ def _slots(world: World) -> Verdict:
     """Enough for the job once those are free that the running one holds."""
     total, free = int(world.overview["slots-total"]), int(world.overview["slots-available"])
     wanted = world.settings.flink_parallelism
-    if total < wanted and world.cluster.grows():
+    held = max((world.cluster.slots_of(job) for job in world.jobs), default=0)
+    if free + held < wanted and world.cluster.grows():
         return ok(f"the cluster starts TaskManagers where a parallelism of {wanted} needs them")
     if total < wanted:
         return fail(
             f"the cluster has {total} slots, but FLINK_PARALLELISM is {wanted}", "lower it, or start TaskManagers"
         )
-    held = max((world.cluster.slots_of(job) for job in world.jobs), default=0)
     if free + held < wanted:
-        found = f"of {total} slots {free} are free, but FLINK_PARALLELISM is {wanted}"
-        if held:
-            return fail(f"{found}, and the running job holds {held}", "end other jobs, or start TaskManagers")
-        return warn(found, "end other jobs, or start TaskManagers")
+        ours = f", and the running job holds {held}" if held else ""
+        return fail(
+            f"of {total} slots {free} are free, but FLINK_PARALLELISM is {wanted}{ours}",
+            "end other jobs, or start TaskManagers",
+        )
     return ok(f"{total} slots for a parallelism of {wanted}")
 
 

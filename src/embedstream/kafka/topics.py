@@ -80,8 +80,12 @@ def identity(settings: Settings) -> Identity:
     found = asked(settings, lambda: admin.list_topics(timeout=client.TIMEOUT))
     if topic not in found.topics:
         return Identity(found.cluster_id, None)
-    described = admin.describe_topics(TopicCollection([topic]), request_timeout=client.TIMEOUT)[topic]
-    return Identity(found.cluster_id, _printed(asked(settings, described.result).topic_id))
+    described = asked(settings, lambda: _described(admin, topic).result())
+    return Identity(found.cluster_id, _printed(described.topic_id))
+
+
+def _described(admin: AdminClient, topic: str) -> Any:  # noqa: ANN401 - untyped upstream
+    return admin.describe_topics(TopicCollection([topic]), request_timeout=client.TIMEOUT)[topic]
 
 
 def _printed(id: Any) -> str | None:  # noqa: ANN401 - untyped upstream
