@@ -13,6 +13,7 @@ from embedstream import kafka as topics
 from embedstream import starts, store
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
+from embedstream.status import parts
 from support.player import SPACE, play
 from support.postgres import dump, restore
 from support.stack import wait
@@ -121,6 +122,12 @@ def test_what_was_removed_by_hand_is_told_before_anything_comes(filled, how):
     execute(filled, *LOSSES[how])
     with store.connect(filled) as connection:
         assert store.losses(store.read_counts(connection, filled))
+
+
+def test_a_partition_of_which_the_table_knows_nothing_any_more_is_unread(filled):
+    assert parts.read_queue(filled).standing.log.unread == 0
+    execute(filled, f"DELETE FROM {TABLE}_progress WHERE partition = 1")
+    assert [each.unread for each in parts.read_queue(filled).standing.log.positions] == [0, 10]
 
 
 def test_a_table_that_is_new_has_lost_nothing(settings):

@@ -97,7 +97,8 @@ class Upheavals:
             restore(self._settings, self._dump)
 
     def _truncated(self, what):
-        with self._stack.gate:  # the table is said to have lost something before anything else comes
+        with self._stack.gate:  # what is lost is told before anything else comes
+            self._await_all()
             self._query(f"TRUNCATE {TRUNCATED[what]}")
             self._await_complaint("embedstream submit --replace")
         self._mend("--replace")
@@ -196,6 +197,11 @@ class Upheavals:
     def _query(self, statement):
         with store.connect(self._settings) as connection:
             connection.execute(statement)
+
+    def _await_all(self):
+        """That the table has something of each partition, and all of it."""
+        self._send(self._partitions)
+        wait(lambda: kafka.look(self._settings).unread == 0, 120, "all to be in the table")
 
     def _await_complaint(self, words):
         """That status says what is wrong, in these words, before anybody sets it right."""
