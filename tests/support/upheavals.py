@@ -188,7 +188,8 @@ class Upheavals:
         resource = ConfigResource(
             ResourceType.TOPIC, self._settings.kafka_input_topic, incremental_configs=[entry]
         )  # fmt: skip
-        for future in self._admin.incremental_alter_configs([resource]).values():
+        broker = self._admin
+        for future in broker.incremental_alter_configs([resource]).values():
             future.result(30)
 
     def _send(self, count, **options):
