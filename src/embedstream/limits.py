@@ -15,8 +15,8 @@ BUNDLE_SHARES = 512
 """Records that Flink hands to the function at a time, where none is larger than SHARE_BYTES."""
 SHARE_BYTES = 16 * KIB
 """What counts as one record; a larger one counts as several."""
-POLL_RECORDS = 2
-"""Records that the Kafka source takes from its client at a time."""
+_MOST_POLL_RECORDS = 8
+_POLL_BYTES = 56 * MIB
 POLLS = 4
 """Polls whose records are held at a time: one at work, two in Flink's queue, one that waits for a place in it."""
 FETCH_BYTES = 8 * MIB
@@ -38,6 +38,11 @@ _COPIES = 5
 def record_bytes(max_text_bytes: int) -> int:
     """The largest value that is decoded: a text of which every byte is a JSON escape, and a MiB beside it."""
     return _LONGEST_ESCAPE * max_text_bytes + _BESIDE_THE_TEXT
+
+
+def poll_records(max_text_bytes: int) -> int:
+    """Records that the Kafka source takes from its client at a time; the fewer, the more work for Flink."""
+    return max(1, min(_MOST_POLL_RECORDS, _POLL_BYTES // record_bytes(max_text_bytes)))
 
 
 class Letter(NamedTuple):
@@ -70,4 +75,5 @@ def slot_heap_bytes(max_text_bytes: int) -> int:
     buffer, and Beam's; and one dead letter with its request. A larger record needs its size once more for each poll.
     """
     record, letter = record_bytes(max_text_bytes), Letter.of(max_text_bytes).request
-    return (POLLS * POLL_RECORDS + 1) * record + _COPIES * (BUNDLE_SHARES * SHARE_BYTES + record) + 2 * letter
+    ahead = POLLS * poll_records(max_text_bytes) + 1
+    return ahead * record + _COPIES * (BUNDLE_SHARES * SHARE_BYTES + record) + 2 * letter

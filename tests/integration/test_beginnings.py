@@ -239,6 +239,31 @@ def test_another_order_of_versions_is_refused_and_taken_with_the_topic_anew(fill
     assert stored(filled) == IDS
 
 
+def test_a_user_with_the_rights_that_doctor_asks_for_may_submit(filled):
+    name = f"app_{uuid.uuid4().hex[:8]}"
+    execute(
+        filled,
+        f"CREATE ROLE {name} LOGIN",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLE} TO {name}",
+        f"GRANT SELECT, INSERT, UPDATE ON {TABLE}_ledger, {TABLE}_progress TO {name}",
+        f"GRANT SELECT ON {TABLE}_space TO {name}",
+    )
+    theirs = filled.model_copy(update={"pgvector_user": name})
+    with store.connect(theirs) as connection:
+        assert store.lacking_rights(connection, theirs) == []
+    send(theirs, {"later"})
+    assert play(theirs).kinds == {"stored": 1}
+    execute(filled, f"TRUNCATE {TABLE}")
+    assert play(theirs).kinds == {"stored": 21}
+    execute(filled, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def test_tables_that_are_gone_are_told_to_who_keeps_the_job(filled):
+    execute(filled, *DROPPED)
+    with store.connect(filled) as connection:
+        assert "is gone" in store.read_forgotten(connection, filled)[0]
+
+
 def test_a_table_of_an_earlier_version_is_taken_over_at_the_group_s_offsets(filled):
     """As it was left by 1.0: no progress, no id of the table, no order."""
     make_earlier(filled)

@@ -102,7 +102,7 @@ def test_the_function_sees_a_byte_more_than_it_takes_and_no_more():
 
 
 def test_the_source_holds_few_records_whatever_their_batches_decompress_to():
-    assert "'properties.max.poll.records' = '2'" in tables.source(load_settings())
+    assert "'properties.max.poll.records' = '8'" in tables.source(load_settings())
 
 
 def test_the_sink_takes_every_dead_letter_that_it_is_given():

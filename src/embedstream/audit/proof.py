@@ -55,6 +55,7 @@ def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
     with store.database(settings, long=True) as connection:
         store.need_session(connection, "an audit")
         space = store.pinned_space(connection, settings)
+        store.check_order(store.read_terms(connection, settings), settings)
         proof = _Proof(settings, connection, space)
         proof.read_topics()
         report = proof.compare(wishes)

@@ -67,6 +67,7 @@ def drop(settings: Settings) -> Index:
     It is not built by itself again until a backlog has come and gone. Raises ConfigError where a builder does not end.
     """
     with store.database(settings) as connection:
+        store.need_session(connection, "dropping the index")
         catalog = Catalog(connection, settings)
         catalog.tell("mark_dropped")
         found = catalog.look()

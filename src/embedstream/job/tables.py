@@ -57,7 +57,7 @@ def source(settings: Settings, origin: Origin = _UNKNOWN) -> str:
         "properties.auto.offset.reset": "earliest",
         # Records of an aborted transaction were never sent.
         "properties.isolation.level": "read_committed",
-        "properties.max.poll.records": str(limits.POLL_RECORDS),
+        "properties.max.poll.records": str(limits.poll_records(settings.max_text_bytes)),
         "properties.fetch.max.bytes": str(limits.FETCH_BYTES),
         "properties.max.partition.fetch.bytes": str(limits.PARTITION_FETCH_BYTES),
         **_startup(origin),

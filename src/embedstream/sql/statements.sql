@@ -1,4 +1,4 @@
--- The statements of the store, each under its name. None needs anything of the session: a pooler may change it.
+-- The statements of the store, each under its name. None needs more of the session than a pooler gives.
 -- Arrays go in binary form (%b): times and bytes cost psycopg up to 200 times as much as text.
 
 -- name: pin_space
@@ -11,8 +11,9 @@ ON CONFLICT DO NOTHING
 SELECT model_name, model_revision, dimension, normalised, max_tokens FROM {space}
 
 -- name: limits
--- Of the role or the database, they are meant for queries; and a plan that reads a whole table is never meant here.
-SELECT set_config(name, CASE WHEN starts_with(name, 'enable') THEN 'off' ELSE '0' END, true)
+-- Of the role or the database, they are meant for queries. And a plan that was made when a table was small would read all
+-- of it when it is not: none that does is meant here.
+SELECT set_config(name, CASE WHEN starts_with(name, 'enable') THEN 'off' ELSE '0' END, %(local)s)
 FROM pg_settings
 WHERE name IN (
     'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'statement_timeout', 'transaction_timeout',
@@ -45,7 +46,7 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = excluded.updated_at
 WHERE (l.event_time, l.topic, l.partition, l."offset")
     < (excluded.event_time, excluded.topic, excluded.partition, excluded."offset")
-AND (l.content_hash = excluded.content_hash OR excluded.id = ANY(%(decided_ids)b::text[]))
+AND (%(all_decided)s OR l.content_hash = excluded.content_hash OR excluded.id = ANY(%(decided_ids)b::text[]))
 RETURNING id, (xmax = 0), updated_at
 
 -- name: is_restricted

@@ -63,9 +63,12 @@ def read_progress(connection: psycopg.Connection[Any], settings: Settings) -> di
 
 
 def read_forgotten(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
-    """A line for each partition in which a worker found the database behind what had been committed to it."""
+    """A line for each partition in which a worker found the database behind what had been committed to it.
+
+    Where there is no progress at all the table is gone, or it is of a version that kept none.
+    """
     if not keeps_progress(connection, settings):
-        return []
+        return [f"table {settings.pgvector_table} is gone, or of a version that kept no progress"]
     rows = connection.execute(statements(settings.pgvector_table, "progress.sql")["forgotten"])
     return [as_line(settings.pgvector_table, (topic, number), stands, was) for topic, number, stands, was in rows]
 
@@ -101,7 +104,9 @@ class Stands:
         self._open(connection, new.keys() - found.keys())
         self._seen |= {place: found.get(place, 0) for place in new}
 
-    def move(self, cursor: psycopg.Cursor[Any], advance: Advance | None, new: Mapping[Place, int]) -> dict[Place, int]:
+    def move(
+        self, cursor: psycopg.Cursor[Any], advance: Advance | None, new: Mapping[Place, int], *, prepare: bool
+    ) -> dict[Place, int]:
         """Count ids that are new to the ledger, and move on where there is an `advance`; in the cursor's transaction.
 
         Returns where the table stands then, for `seen` once that is committed. Raises Forgotten.
@@ -118,7 +123,7 @@ class Stands:
             "late": [steps[place].late if place in steps else 0 for place in places],
             "ids": [new.get(place, 0) for place in places],
         }
-        rows = cursor.execute(self._sql["advance"], facts, prepare=False)
+        rows = cursor.execute(self._sql["advance"], facts, prepare=prepare)
         stands = {(topic, partition): next_ for topic, partition, next_ in rows}
         if behind := [place for place in places if place not in stands]:
             found = self._read(cursor.connection, behind)

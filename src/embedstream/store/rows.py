@@ -43,6 +43,7 @@ def claims(changes: Sequence[Change]) -> dict[str, Any]:
         "state": ["deleted" if isinstance(item, Delete) else "live" for item in items],
         "content_hash": [None if isinstance(item, Delete) else item.content_hash for item in items],
         "decided": decided,
+        "all_decided": all(decided),
         "decided_ids": [item.id for item, is_decided in zip(items, decided, strict=True) if is_decided],
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedstream.store.names import statements
+from embedstream.store.space import read_terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,9 @@ def begin(
     }
     sql = _sql(settings)
     connection.execute(sql["begin"], facts)
-    connection.execute(sql["begun"])
+    terms = read_terms(connection, settings)
+    if terms and not terms.keeps_progress:  # who owns nothing may not even update no row of it
+        connection.execute(sql["begun"])
     recount(connection, settings)
 
 

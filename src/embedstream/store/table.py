@@ -12,7 +12,7 @@ from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Change, Known, Written
 from embedstream.message import Delete, Version
 from embedstream.store import refusals, rows
-from embedstream.store.connection import connect, trouble
+from embedstream.store.connection import connect, is_pooled, trouble
 from embedstream.store.names import statements
 from embedstream.store.progress import Forgotten, Stands
 
@@ -40,6 +40,8 @@ class _Claimed(NamedTuple):
 class TableStore:
     """Writes micro-batches (see `ingest.Store`); one connection, opened when needed and again after trouble.
 
+    Behind a pooler each transaction brings what it needs along; a session of our own is set up and prepares once.
+
     `has_record` tells whether the log has a record between two offsets of a partition.
     """
 
@@ -49,6 +51,7 @@ class TableStore:
         self._sql = statements(settings.pgvector_table)
         self._stands = Stands(settings.pgvector_table, has_record)
         self._connection: psycopg.Connection[Any] | None = None
+        self._is_pooled = False
         self._is_restricted = False
 
     def close(self) -> None:
@@ -63,7 +66,7 @@ class TableStore:
 
     def look_up(self, ids: Sequence[str]) -> Mapping[str, Known]:
         with self._connected() as connection:
-            rows = connection.execute(self._sql["look_up"], {"ids": ids}, prepare=False)
+            rows = connection.execute(self._sql["look_up"], {"ids": ids}, prepare=not self._is_pooled)
             return {id: Known(Version(*version), hash_) for id, *version, hash_ in rows}
 
     def write(self, changes: Sequence[Change], advance: Advance | None = None) -> Written:
@@ -99,11 +102,12 @@ class TableStore:
         self, connection: psycopg.Connection[Any], changes: Sequence[Change], advance: Advance | None, *, copies: bool
     ) -> Written:
         with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute(self._sql["limits"])
+            if self._is_pooled:
+                cursor.execute(self._sql["limits"], {"local": True})
             claimed = self._write(cursor, changes, copies=copies) if changes else _Claimed(set(), set(), None)
             is_last = advance is not None and len(claimed.won) == len(changes)
             new = Counter(_place(change) for change in changes if change.item.id in claimed.new)
-            stands = self._stands.move(cursor, advance if is_last else None, new)
+            stands = self._stands.move(cursor, advance if is_last else None, new, prepare=not self._is_pooled)
         self._stands.seen(stands)
         return Written(claimed.won, {}, is_last)
 
@@ -118,7 +122,7 @@ class TableStore:
         return claimed
 
     def _claim(self, cursor: Cursor, changes: Sequence[Change]) -> _Claimed:
-        found = cursor.execute(self._sql["claim"], rows.claims(changes), prepare=False).fetchall()
+        found = cursor.execute(self._sql["claim"], rows.claims(changes), prepare=not self._is_pooled).fetchall()
         at = found[0][2] if found else None
         return _Claimed({id for id, _, _ in found}, {id for id, is_new, _ in found if is_new}, at)
 
@@ -134,7 +138,7 @@ class TableStore:
     def _execute(self, cursor: Cursor, name: str, changes: Sequence[Change]) -> None:
         if not changes:
             return
-        cursor.execute(self._sql[name], getattr(rows, name)(changes, self._space), prepare=False)
+        cursor.execute(self._sql[name], getattr(rows, name)(changes, self._space), prepare=not self._is_pooled)
         if (done := cursor.rowcount) == len(changes):
             return
         if name == "store":
@@ -162,6 +166,9 @@ class TableStore:
     def _open(self) -> psycopg.Connection[Any]:
         connection = connect(self._settings)
         rows.register(connection)
+        self._is_pooled = is_pooled(connection)
+        if not self._is_pooled:
+            connection.execute(self._sql["limits"], {"local": False})
         # COPY is not to be had where row level security is at work.
         (self._is_restricted,) = connection.execute(self._sql["is_restricted"]).fetchall()[0]
         return connection
