@@ -100,7 +100,6 @@ def with_metadata(postgres):
         (["a=" + "[" * 200 + "]" * 200], set()),
     ],
     ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
-    ids=lambda part: str(part)[:40],
 )
 def test_rows_are_filtered_by_what_a_condition_can_mean(with_metadata, conditions, found):
     connection, settings = with_metadata
