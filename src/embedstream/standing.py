@@ -90,12 +90,12 @@ class Standing(NamedTuple):
         yield from self.held(least_age)
 
 
-def stand(settings: Settings, progress: Mapping[int, Progress]) -> Standing:
+def stand(settings: Settings, progress: Mapping[int, Progress], *, complete: bool = False) -> Standing:
     """Look at the log, with a progress that was read just before; without any the group's offsets take its place.
 
-    Raises ConfigError where Kafka is away.
+    A `complete` one is all that the table has: of other partitions nothing. Raises ConfigError where Kafka is away.
     """
-    log = kafka.look(settings, {number: each.next for number, each in progress.items()})
+    log = kafka.look(settings, {number: each.next for number, each in progress.items()}, complete=complete)
     identity = kafka.identity(settings) if log.positions else None
     return Standing(settings.kafka_input_topic, settings.kafka_group_id, progress, log, identity)
 

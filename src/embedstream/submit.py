@@ -170,18 +170,21 @@ def _cancel(cluster: flink.Cluster, job: flink.Job) -> None:
 
 def _await_end(cluster: flink.Cluster, job: flink.Job) -> None:
     deadline = time.monotonic() + _END_SECONDS
-    while cluster.job(job.name):
+    while cluster.is_live(job):
         if time.monotonic() > deadline:
             raise ConfigError(f"job {job.name} was cancelled, but has not ended after {_END_SECONDS:.0f} s")
         time.sleep(_POLL)
 
 
 def _await_running(cluster: flink.Cluster, settings: Settings, timeout: float) -> flink.Job:
+    """The latest job of the name once it runs; of two who submitted at once, both keep that one alone."""
     deadline = time.monotonic() + timeout
     while True:
         job = cluster.job(settings.flink_job_name)
         if job is None:
             raise ConfigError(f"job {settings.flink_job_name} {cluster.why_ended(settings.flink_job_name)}")
+        for rival in cluster.rivals(job):
+            cluster.cancel(rival)
         if cluster.runs(job):
             return job
         if time.monotonic() > deadline:

@@ -1,7 +1,6 @@
 """A submission leaves nothing out: whatever became of table, topic and group since the job before."""
 
 import json
-import subprocess
 import time
 import uuid
 from importlib import resources
@@ -14,8 +13,9 @@ from embedstream import kafka as topics
 from embedstream import starts, store
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
+from embedstream.status import parts
 from support.player import SPACE, play
-from support.postgres import programs
+from support.postgres import dump, restore
 from support.stack import wait
 
 TABLE = "text_message_embeddings"
@@ -117,6 +117,26 @@ def test_what_was_removed_by_hand_is_read_again(filled, how):
     assert stored(filled) == IDS
 
 
+@pytest.mark.parametrize("how", [how for how in LOSSES if "dropped" not in how])
+def test_what_was_removed_by_hand_is_told_before_anything_comes(filled, how):
+    execute(filled, *LOSSES[how])
+    with store.connect(filled) as connection:
+        assert store.losses(store.read_counts(connection, filled))
+
+
+def test_a_partition_of_which_the_table_knows_nothing_any_more_is_unread(filled):
+    assert parts.read_queue(filled).standing.log.unread == 0
+    execute(filled, f"DELETE FROM {TABLE}_progress WHERE partition = 1")
+    assert [each.unread for each in parts.read_queue(filled).standing.log.positions] == [0, 10]
+
+
+def test_a_table_that_is_new_has_lost_nothing(settings):
+    store.prepare(settings, SPACE)
+    assert stored(settings) == set()
+    topics.ensure_topics(settings)
+    assert {start.why for start in starts.begin(settings)} == {"the table has nothing of it"}
+
+
 def test_rows_whose_record_has_left_the_topic_stay_missing_and_are_told(filled):
     """What can come back comes back; that the rest is gone is not forgotten."""
     parts = [TopicPartition(filled.kafka_input_topic, number, 5) for number in range(2)]
@@ -138,24 +158,6 @@ def test_a_dump_that_is_restored_brings_its_progress_along(filled, tmp_path):
     restore(filled, tmp_path / "dump")
     run = play(filled)
     assert (run.kinds, run.whys) == ({"stored": 6}, {"where the table stands"})
-
-
-def dump(settings, path):
-    _run("pg_dump", settings, "--format=custom", f"--file={path}", settings.pgvector_db)
-
-
-def restore(settings, path):
-    _run("pg_restore", settings, "--clean", "--if-exists", f"--dbname={settings.pgvector_db}", str(path))
-
-
-def _run(program, settings, *arguments):
-    where = [
-        f"--host={settings.pgvector_host}",
-        f"--port={settings.pgvector_port}",
-        f"--username={settings.pgvector_user}",
-    ]
-    done = subprocess.run([programs() / program, *where, *arguments], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_group_that_is_gone(filled):

@@ -69,6 +69,7 @@ def test_what_a_reader_would_still_get_is_unread(settings):
     assert position(settings, {0: 3}).unread == 0
     assert position(settings, {0: 1}).unread == 2
     assert position(settings, {1: 0}).unread == 1, "of a partition without progress the group's offset counts"
+    assert kafka.look(settings, {1: 0}, complete=True).unread == 3, "where that is all, the table has nothing of it"
 
 
 @pytest.mark.parametrize("commits", [True, False])

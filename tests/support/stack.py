@@ -22,6 +22,8 @@ class RunningStack:
         # Whatever stands in the environment of a part must not come out in its log.
         self.secret = uuid.uuid4().hex
         self.environment = {**environment, "CLOUD_SECRET_KEY": self.secret}
+        # Whoever holds it is the only one that sends.
+        self.gate = threading.RLock()
 
     def command(self, *arguments, check=True, timeout=60, **options):
         """Run `embedstream ...` with the settings that `local env` gives once the stack runs."""
@@ -96,10 +98,17 @@ class RunningStack:
         with store.connect(self.settings) as connection:
             return connection.execute(sql, parameters).fetchall()
 
-    def produce(self, records, partitions=2):
-        """Record after record to the next partition, so that versions of an id meet in several slots."""
-        spread = (record._replace(partition=n % partitions) for n, record in enumerate(records))
-        kafka.produce(self.settings, self.settings.kafka_input_topic, spread)
+    def produce(self, records, partitions=2, **options):
+        """Record after record to the next partition, so that versions of an id meet in several slots.
+
+        One that names its partition goes there.
+        """
+        spread = (
+            record if record.partition is not None else record._replace(partition=n % partitions)
+            for n, record in enumerate(records)
+        )  # fmt: skip
+        with self.gate:
+            kafka.produce(self.settings, self.settings.kafka_input_topic, spread, **options)
 
 
 @contextmanager
@@ -154,7 +163,7 @@ def producing(stack, batches, pause, partitions=2):
         raise failures[0]
 
 
-PREFIXES = ("KAFKA_", "PGVECTOR_", "EMBEDDING_", "FLINK_REST_URL")
+PREFIXES = ("KAFKA_", "PGVECTOR_", "EMBEDDING_", "FLINK_REST_URL", "FLINK_CHECKPOINT", "HEALTH_")
 
 
 def wait(condition, timeout, what):

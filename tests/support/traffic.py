@@ -5,9 +5,10 @@ The final table is computed here from those headers and the records' coordinates
 
 import json
 import random
+import time
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from embedstream.kafka import Outgoing
 
@@ -103,6 +104,20 @@ class Traffic:
 
     def probe(self, id):
         return self._accepted(id, {"text": f"probe {id}"}, f"probe {id}")
+
+    def aborted(self, id):
+        """A record of a transaction that is to be aborted: none of those sent, and nothing explains its row."""
+        record = self._accepted(id, {"text": f"aborted {id}"}, f"aborted {id}")
+        self.sent.remove(record)
+        return record
+
+    def farewell(self, id):
+        """A delete of this very id."""
+        return self._record(None, id.encode(), {"kind": "delete", "id": id})
+
+    def catch_up(self):
+        """What comes from now on is sent now."""
+        self.now_ms = max(self.now_ms, int(time.time() * 1000))
 
     def garbage(self):
         value, key, code = self.random.choice(GARBAGE)
@@ -232,20 +247,20 @@ GARBAGE = [
 
 
 def read_topic(bootstrap_servers, topic):
-    """Every record that a topic holds now."""
-    with Consumer(
-        {"bootstrap.servers": bootstrap_servers, "group.id": "reader", "enable.auto.commit": False}
-    ) as consumer:
-        numbers = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10) for number in numbers}
-        left = {number: end - first for number, (first, end) in ends.items() if end > first}
+    """Every record that a reader of committed records gets of a topic now; other offsets hold none for it."""
+    options = {"group.id": "reader", "enable.auto.commit": False, "enable.partition.eof": True}
+    with Consumer({"bootstrap.servers": bootstrap_servers, **options}) as consumer:
+        left = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
         records = []
-        while any(left.values()):
+        while left:
             message = consumer.poll(10)
-            assert message is not None, f"{left} records did not come"
-            left[message.partition()] -= 1
-            records.append(message)
+            assert message is not None, f"records of partitions {left} did not come"
+            if message.error() is None:
+                records.append(message)
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                left.discard(message.partition())
         return records
 
 

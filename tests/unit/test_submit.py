@@ -62,7 +62,13 @@ class World:
         return list(self.jobs)
 
     def job(self, name):
-        return self.jobs[0] if self.jobs else None
+        return self.jobs[-1] if self.jobs else None
+
+    def rivals(self, job):
+        return [each for each in self.jobs if each is not job]
+
+    def is_live(self, job):
+        return job in self.jobs
 
     def runs(self, job):
         return ("never", job.id.partition("-")[0]) not in self.fails
@@ -193,3 +199,15 @@ def test_the_settings_of_an_earlier_version_s_job_are_not_guessed(world):
     world.fails["run", "new"] = ConfigError("refused")
     replaced("refused; what the old job was submitted with is not known")
     assert topics(world) == []
+
+
+def test_of_two_who_submit_at_once_one_job_stays(world, monkeypatch):
+    run = world.run
+
+    def both(settings, arguments=()):
+        run(OLD)
+        run(settings)
+
+    monkeypatch.setattr(flink, "run", both)
+    assert submit(NEW, lambda _: None, replace=True).id == "new-3"
+    assert topics(world) == ["new"]

@@ -91,9 +91,11 @@ class World:
     def standing(self) -> Standing:
         """How far the table and the group are in the input topic; that the database is away is told elsewhere."""
         progress: dict[int, store.Progress] = {}
+        terms: store.Terms | None = None
         with suppress(psycopg.Error):
             progress = store.read_progress(self.connection, self.settings)
-        return stand(self.settings, progress)
+            terms = store.read_terms(self.connection, self.settings)
+        return stand(self.settings, progress, complete=bool(terms and terms.keeps_progress))
 
     @cached_property
     def cluster(self) -> flink.Cluster:

@@ -60,7 +60,7 @@ Finding = Literal["runs", "gone", "stopped"]
 def jobs_named(overview: Mapping[str, Any], name: str) -> list[Job]:
     """The jobs of that name in an answer of `/jobs/overview`, oldest first."""
     found = (Job(job["jid"], job["name"], job["state"], job["start-time"]) for job in overview["jobs"])
-    return sorted((job for job in found if job.name == name), key=lambda job: job.since)
+    return sorted((job for job in found if job.name == name), key=lambda job: (job.since, job.id))
 
 
 def judge(jobs: Sequence[Job]) -> Finding:
@@ -92,11 +92,18 @@ class Cluster:
         self._transport = transport
 
     def job(self, name: str) -> Job | None:
-        """The job of that name that has not ended, if there is one."""
-        return next(iter(self.live_jobs(name)), None)
+        """The latest job of that name that has not ended, if there is one."""
+        return next(reversed(self.live_jobs(name)), None)
 
     def live_jobs(self, name: str) -> list[Job]:
         return [job for job in self._jobs(name) if job.state not in _ENDED]
+
+    def rivals(self, job: Job) -> list[Job]:
+        """Other jobs of its name that have not ended, and are not told to: whoever submitted at the same time."""
+        return [each for each in self.live_jobs(job.name) if each.id != job.id and each.state != "CANCELLING"]
+
+    def is_live(self, job: Job) -> bool:
+        return job.id in {each.id for each in self.live_jobs(job.name)}
 
     def why_ended(self, name: str) -> str:
         """The state of the latest job of that name, with the root cause where it failed."""

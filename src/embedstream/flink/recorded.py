@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 # What no job reads: of the service, of who looks after the pipeline, and of the way to the cluster.
 _OF_OTHERS = (
-    "embedding_drain_seconds", "embedding_engine", "embedding_host", "embedding_max_", "embedding_model",
-    "embedding_port", "embedding_precision", "embedding_queue_texts", "embedding_read_seconds", "embedding_threads",
+    "embedding_accept_", "embedding_drain_seconds", "embedding_engine", "embedding_host", "embedding_max_",
+    "embedding_model", "embedding_port", "embedding_precision", "embedding_queue_texts", "embedding_read_seconds",
+    "embedding_threads",
     "embedstream_cache_dir", "flink_home", "flink_rest_", "health_", "index", "log_level",
 )  # fmt: skip
 _KEPT_BACK = ("kafka_sasl",)

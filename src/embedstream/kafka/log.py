@@ -143,13 +143,14 @@ class Log(NamedTuple):
         return _oldest(position.held for position in self.positions)
 
 
-def look(settings: Settings, recorded: Mapping[int, int] | None = None) -> Log:
+def look(settings: Settings, recorded: Mapping[int, int] | None = None, *, complete: bool = False) -> Log:
     """How far group and table are, what is unread, and who else is in the group.
 
     `recorded` has the table's next offset by partition, read before: whoever reads it later may find it beyond the
-    end. Raises ConfigError where Kafka is away.
+    end. Where it is `complete`, the table has nothing of a partition that it does not name. Raises ConfigError where
+    Kafka is away.
     """
-    found = positions(settings, recorded)
+    found = positions(settings, recorded, complete=complete)
     topic = settings.kafka_input_topic
     unread = _heads(settings, topic, {each.partition: each.next for each in found if each.lag}, "read_committed")
     held = _heads(
@@ -166,7 +167,9 @@ def look(settings: Settings, recorded: Mapping[int, int] | None = None) -> Log:
     return Log(looked, members(settings))
 
 
-def positions(settings: Settings, recorded: Mapping[int, int] | None = None) -> list[Position]:
+def positions(
+    settings: Settings, recorded: Mapping[int, int] | None = None, *, complete: bool = False
+) -> list[Position]:
     """How far the group is in each partition of the input topic, without a look at records; empty without a topic."""
     topic = settings.kafka_input_topic
     with Consumer({**client_config(settings), "group.id": settings.kafka_group_id}) as consumer:
@@ -179,9 +182,12 @@ def positions(settings: Settings, recorded: Mapping[int, int] | None = None) -> 
     places = {place.partition: place.offset if place.offset >= 0 else None for place in committed}
     stands = recorded or {}
     return [
-        Position(number, first, end, places[number], stable if stable < end else None, stands.get(number))
+        Position(
+            number, first, end, places[number], stable if stable < end else None,
+            stands.get(number, first if complete else None),
+        )
         for number, (first, end, stable) in _ends(settings, partitions).items()
-    ]
+    ]  # fmt: skip
 
 
 def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[int, tuple[int, int, int]]:

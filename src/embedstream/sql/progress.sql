@@ -39,13 +39,14 @@ WHERE p.next < excluded.back_from
 SELECT topic, partition, next, back_from FROM {progress} WHERE back_from > next ORDER BY topic, partition
 
 -- name: terms
-SELECT table_id::text, version_by, progress_since IS NOT NULL FROM {space}
+SELECT table_id::text, version_by, progress_since IS NOT NULL, coalesce(progress_since > '-infinity', false) FROM {space}
 
 -- name: counts
 -- One snapshot: every writer changes all three in one transaction.
 SELECT
     (SELECT count(*) FROM {table}), ledger.ids, ledger.deleted,
-    (SELECT sum(ids)::bigint FROM {progress}), (SELECT sum(late)::bigint FROM {progress})
+    (SELECT sum(ids)::bigint FROM {progress}), (SELECT sum(late)::bigint FROM {progress}),
+    EXISTS (SELECT FROM {space} WHERE progress_since > '-infinity') AND NOT EXISTS (SELECT FROM {progress})
 FROM (SELECT count(*) AS ids, count(*) FILTER (WHERE state = 'deleted') AS deleted FROM {ledger}) AS ledger
 
 -- name: lock
@@ -61,7 +62,7 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     next = CASE WHEN %(anew)s THEN excluded.next ELSE greatest(p.next, excluded.next) END
 
 -- name: begun
-UPDATE {space} SET progress_since = now() WHERE progress_since IS NULL
+UPDATE {space} SET progress_since = now() WHERE progress_since IS NULL OR progress_since = '-infinity'
 
 -- name: recount
 -- What is counted from now on starts from what is there.

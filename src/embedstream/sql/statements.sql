@@ -2,8 +2,9 @@
 -- Arrays go in binary form (%b): times and bytes cost psycopg up to 200 times as much as text.
 
 -- name: pin_space
+-- It keeps progress, but no job has begun.
 INSERT INTO {space} (model_name, model_revision, dimension, normalised, max_tokens, version_by, progress_since)
-VALUES (%s, %s, %s, %s, %s, %s, now())
+VALUES (%s, %s, %s, %s, %s, %s, '-infinity')
 ON CONFLICT DO NOTHING
 
 -- name: read_space

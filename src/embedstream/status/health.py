@@ -32,7 +32,8 @@ def judge(status: Status, settings: Settings) -> Health:
     if "jobmanager" in status.away:
         return Health("down", list(status.away.values()))
     if status.job is None:
-        return Health("down", [f"no job {settings.flink_job_name} runs: embedstream submit starts it"])
+        idle = f"no job {settings.flink_job_name} runs: embedstream submit starts it"
+        return Health("down", [idle, *status.troubles, *_losses(status)])
     reasons = list(_shortcomings(status, settings))
     return Health("degraded" if reasons else "healthy", reasons)
 
@@ -50,8 +51,7 @@ def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
         yield f"the job is {status.job}"
     yield from status.away.values()
     yield from status.troubles
-    for loss in status.losses:
-        yield f"{loss}: embedstream submit --replace reads the topic again"
+    yield from _losses(status)
     age, stalled = status.oldest_unread_seconds, status.since_checkpoint_seconds
     if age is not None and age > settings.health_max_age_seconds + interval + _COMMIT_DELAY:
         yield f"the oldest unread message has waited for {duration(age)}"
@@ -59,3 +59,8 @@ def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
         yield f"{status.lag:,} messages are unread"
     if stalled is not None and stalled > settings.health_max_waiting_seconds + interval:
         yield f"no checkpoint has completed for {duration(stalled)}"
+
+
+def _losses(status: Status) -> Iterator[str]:
+    for loss in status.losses:
+        yield f"{loss}: embedstream submit --replace reads the topic again"

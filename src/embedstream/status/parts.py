@@ -65,9 +65,11 @@ def read_queue(settings: Settings) -> Queue:
 
 def _stand(settings: Settings) -> Standing:
     progress: dict[int, store.Progress] = {}
+    terms: store.Terms | None = None
     with suppress(EmbedstreamError), store.database(settings) as connection:
         progress = store.read_progress(connection, settings)
-    return stand(settings, progress)
+        terms = store.read_terms(connection, settings)
+    return stand(settings, progress, complete=bool(terms and terms.keeps_progress))
 
 
 def read_rows(settings: Settings) -> Rows:

@@ -186,7 +186,7 @@ def _with_queue(status: Status, queue: parts.Queue | None, settings: Settings) -
         messages=sum(position.end - position.first for position in log.positions),
         lag=log.unread,
         unread=log.unread,
-        counted_by="table" if progress else "group",
+        counted_by="table" if any(each.recorded is not None for each in log.positions) else "group",
         partitions=[Partition.of(position, progress.get(position.partition)) for position in log.positions],
         oldest_unread_seconds=log.oldest_unread,
         behind_transaction=log.behind_transaction,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Counts(NamedTuple):
     """Rows, ids of the ledger (`deleted` of them without a row), and the ids and late records that progress counted.
 
-    All of one snapshot; `known` is None where there is no progress.
+    All of one snapshot; `known` is None where there is no progress, and `is_blank` where there had been some.
     """
 
     rows: int
@@ -31,16 +31,19 @@ class Counts(NamedTuple):
     deleted: int
     known: int | None
     late: int | None
+    is_blank: bool = False
 
     @property
     def are_sound(self) -> bool:
         """Whether every id that ever came in is in the ledger, and has a row unless it is deleted."""
-        return self.rows == self.ids - self.deleted and self.known in (None, self.ids)
+        return not self.is_blank and self.rows == self.ids - self.deleted and self.known in (None, self.ids)
 
 
 def losses(counts: Counts) -> str:
     """What is gone that had been there, in words; empty where nothing is."""
     live, facts = counts.ids - counts.deleted, []
+    if counts.is_blank:
+        facts.append("how far the table was in its topic is gone, and with it perhaps more")
     if counts.known is not None and counts.known != counts.ids:
         facts.append(f"{counts.known:,} ids came in, but the ledger has {counts.ids:,}")
     if counts.rows != live:
@@ -72,7 +75,7 @@ def begin(
     sql = _sql(settings)
     connection.execute(sql["begin"], facts)
     terms = read_terms(connection, settings)
-    if terms and not terms.keeps_progress:  # who owns nothing may not even update no row of it
+    if terms and not terms.has_begun:  # who owns nothing may not even update no row of it
         connection.execute(sql["begun"])
     recount(connection, settings)
 
