@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _POLL = 0.25
+_HIDDEN = "******"
 _NO_JOB = "no-job"
 _UPLOAD_SECONDS = 300.0
 # Options of Flink's own resource managers on Kubernetes and YARN.
@@ -164,8 +165,12 @@ class Cluster:
             raise rest.takes_no_job(self._settings, answer.status_code, size)
 
     def carried_by(self, job: Job) -> dict[str, str]:
-        """What the job was told to carry for everybody to read; nothing where an earlier version submitted it."""
-        return dict(self._get(f"/jobs/{job.id}/config")["execution-config"]["user-config"])
+        """What the job was told to carry for everybody to read; nothing where an earlier version submitted it.
+
+        Flink hides what has a name like a secret's.
+        """
+        carried = self._get(f"/jobs/{job.id}/config")["execution-config"]["user-config"]
+        return {name: value for name, value in carried.items() if value != _HIDDEN}
 
     def settings_of(self, job: Job) -> dict[str, str]:
         """The settings that the job carries (`job_parameters`)."""
