@@ -99,7 +99,7 @@ def with_metadata(postgres):
         (["100%=s", "%s=%(count)s"], set()),
         (["a=" + "[" * 200 + "]" * 200], set()),
     ],
-    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
+    ids=lambda part: " ".join(sorted(part)) if isinstance(part, set) else str(part)[:40],
 )
 def test_rows_are_filtered_by_what_a_condition_can_mean(with_metadata, conditions, found):
     connection, settings = with_metadata

@@ -39,7 +39,7 @@ WHERE p.next < excluded.back_from
 SELECT topic, partition, next, back_from FROM {progress} WHERE back_from > next ORDER BY topic, partition
 
 -- name: terms
-SELECT table_id::text, version_by, progress_since IS NOT NULL FROM {space}
+SELECT table_id::text, version_by, progress_since IS NOT NULL, coalesce(progress_since > '-infinity', false) FROM {space}
 
 -- name: counts
 -- One snapshot: every writer changes all three in one transaction.

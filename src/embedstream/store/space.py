@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 class Terms(NamedTuple):
     """What else holds for a table: `id` tells it from others of its name, whatever the address.
 
-    `keeps_progress` is false where an earlier version of ours wrote it last.
+    `keeps_progress` is false where an earlier version of ours wrote it last, `has_begun` where no job was submitted for
+    it by one that keeps progress.
     """
 
     id: str
     version_by: str
     keeps_progress: bool
+    has_begun: bool
 
 
 def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space | None:

@@ -75,7 +75,7 @@ def begin(
     sql = _sql(settings)
     connection.execute(sql["begin"], facts)
     terms = read_terms(connection, settings)
-    if terms and not terms.keeps_progress:  # who owns nothing may not even update no row of it
+    if terms and not terms.has_begun:  # who owns nothing may not even update no row of it
         connection.execute(sql["begun"])
     recount(connection, settings)
 
