@@ -43,16 +43,21 @@ def texts(size, number, *, compressible):
 def test_a_large_backlog_is_drained_without_a_restart(stack, say, codec, size, compressible, partitions):
     stop_job(stack)
     number = MEGABYTES * 1_000_000 // size
-    prefix = f"{codec}-{partitions}"
+    prefix, refused = f"{codec}-{partitions}", []
     producer = Producer(
-        {**client_config(stack.settings), "compression.type": codec, "linger.ms": 100, "batch.size": 2**28,
+        {**client_config(stack.settings), "compression.type": codec, "linger.ms": 100,
+         # The broker's limit is on the batch as it is compressed.
+         "batch.size": 2**28 if compressible else 1,
          "message.max.bytes": 10**8, "queue.buffering.max.kbytes": 2**17}
     )  # fmt: skip
     for position, text in enumerate(texts(size, number, compressible=compressible)):
         value = json.dumps({"id": f"{prefix}-{position}", "text": text}).encode()
-        producer.produce(stack.settings.kafka_input_topic, value, partition=position % partitions)
+        producer.produce(
+            stack.settings.kafka_input_topic, value, partition=position % partitions,
+            on_delivery=lambda error, _: refused.append(error) if error else None,
+        )  # fmt: skip
         producer.flush(0 if position % 64 else 60)
-    assert producer.flush(120) == 0
+    assert (producer.flush(120), refused) == (0, [])
     stack.command("submit", timeout=240)
     wait(lambda: stored(stack, prefix) == number, 60 + 5 * MEGABYTES, f"{number} rows")
     assert stack.restarts()[1] == []

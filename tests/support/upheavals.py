@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from embedstream import kafka, store
 from embedstream.kafka import Outgoing
+from embedstream.status.parts import read_queue
 from support.postgres import dump, restore
 from support.stack import wait
 from support.traffic import INTENT, read_topic
@@ -202,7 +203,7 @@ class Upheavals:
     def _await_all(self):
         """That the table has something of each partition, and all of it."""
         self._send(self._partitions)
-        wait(lambda: kafka.look(self._settings).unread == 0, 120, "all to be in the table")
+        wait(lambda: read_queue(self._settings).standing.log.unread == 0, 120, "all to be in the table")
 
     def _await_complaint(self, words):
         """That status says what is wrong, in these words, before anybody sets it right."""
