@@ -111,7 +111,7 @@ def test_the_longest_texts_are_drained_though_their_batches_are_small(stack, pre
 
 def test_the_longest_texts_are_drained_when_every_byte_of_theirs_is_escaped(stack, prefix):
     before = stack.restarts()
-    text = "\x01" * stack.settings.max_text_bytes
+    text = "x" + "\x01" * (stack.settings.max_text_bytes - 1)  # one character that is seen, and none of the others
     values = (message(f"{prefix}-{n}", text[: -n - 1]) for n in range(16))
     produce(stack, values, **{"compression.type": "zstd"})
     wait(lambda: stored(stack, prefix) == 16, 180, "all texts")

@@ -23,7 +23,8 @@ from support.upheavals import Upheavals
 from support.watch import Watch
 
 SEED = environment_number("FAULTS_SEED", int(time.time()))
-COUNT = environment_number("FAULTS_COUNT", 3)
+SHORT = 3
+COUNT = environment_number("FAULTS_COUNT", SHORT)
 MESSAGES = environment_number("FAULTS_MESSAGES", 6_000)
 ONLY = os.environ.get("FAULTS_ONLY", "")
 PARTITIONS = 4
@@ -72,6 +73,12 @@ def is_stored(stack, id):
         return False
 
 
+def chosen_names(faults):
+    """What people do takes a minute each to mend: too long for the short cut."""
+    names = [name for name in faults.names if re.search(ONLY, name)]
+    return names if COUNT > SHORT else [name for name in names if name not in faults.upheavals.names]
+
+
 def schedule(names, chance):
     """Every fault once before any comes again."""
     chosen = []
@@ -82,7 +89,7 @@ def schedule(names, chance):
 
 def test_nothing_is_lost_and_nothing_is_stale_whatever_breaks(stack, faults, traffic, say):
     stack.produce(traffic.oddities(), PARTITIONS)
-    names = schedule([name for name in faults.names if re.search(ONLY, name)], random.Random(SEED))
+    names = schedule(chosen_names(faults), random.Random(SEED))
     with Watch(stack, PARTITIONS) as watch:
         recoveries = break_all(stack, faults, traffic, watch, names, say)
         faults.settle()
