@@ -288,6 +288,13 @@ def test_records_of_which_the_table_knows_are_not_unread(prepared):
     assert "1 are unread" in states(prepared)["broker.unread"].fact
 
 
+def test_a_record_that_has_waited_for_longer_than_is_healthy(prepared):
+    old = int(time.time() * 1000) - 600_000
+    kafka.produce(prepared, prepared.kafka_input_topic, [Outgoing(b"{}", timestamp=old, partition=0)])
+    found = states(prepared)["broker.unread"]
+    assert (found.state, found.fact) == ("warn", "1 are unread, the oldest has waited for 10 minutes")
+
+
 def test_a_lag_that_nears_the_retention(world):
     hour = 60 * 60 * 1000
     create_topic(world, world.kafka_input_topic, retention_ms=str(hour))

@@ -35,6 +35,9 @@ class Look:
         return (self.healthy and bool(self.missing)) or (self.doctor == () and bool(self.lost))
 
 
+_WARNINGS = ("broker.unread", "flink.job")
+
+
 class Watch:
     """Sends a probe every `SEND_SECONDS`, to one partition after another, and looks every `LOOK_SECONDS`.
 
@@ -129,9 +132,13 @@ class Watch:
         return tuple(health.reasons) or (() if health.state == "healthy" else (health.state,))
 
     def _doctor(self):
-        """What doctor finds wrong."""
+        """What doctor finds wrong, and what it warns of that keeps records from the table."""
         try:
-            return tuple(finding.fact for finding in examine(self._stack.settings) if finding.state == "FAIL")
+            return tuple(
+                finding.fact
+                for finding in examine(self._stack.settings)
+                if finding.state == "FAIL" or (finding.state == "warn" and finding.check in _WARNINGS)
+            )
         except EmbedstreamError as exc:
             return (str(exc),)
 

@@ -63,6 +63,12 @@ def _unread(world: World) -> Verdict:
             "markers of transactions have offsets, too",
             "send those messages again, and raise the topic's retention.ms",
         )
+    settings, age = world.settings, standing.log.oldest_unread
+    if age is not None and age > settings.health_max_age_seconds + settings.flink_checkpoint_interval_ms / 1000:
+        return warn(
+            f"{standing.log.unread:,} are unread, the oldest has waited for {span(age)}",
+            "embedstream status tells how fast they are taken, and what the job waits for",
+        )
     return ok(f"no record expired before {by} it; {standing.log.unread:,} are unread")
 
 
