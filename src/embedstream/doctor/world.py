@@ -95,7 +95,7 @@ class World:
         with suppress(psycopg.Error):
             progress = store.read_progress(self.connection, self.settings)
             terms = store.read_terms(self.connection, self.settings)
-        return stand(self.settings, progress, complete=bool(terms and terms.keeps_progress))
+        return stand(self.settings, progress, complete=bool(terms and terms.has_begun))
 
     @cached_property
     def cluster(self) -> flink.Cluster:

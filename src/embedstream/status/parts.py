@@ -69,7 +69,7 @@ def _stand(settings: Settings) -> Standing:
     with suppress(EmbedstreamError), store.database(settings) as connection:
         progress = store.read_progress(connection, settings)
         terms = store.read_terms(connection, settings)
-    return stand(settings, progress, complete=bool(terms and terms.keeps_progress))
+    return stand(settings, progress, complete=bool(terms and terms.has_begun))
 
 
 def read_rows(settings: Settings) -> Rows:
