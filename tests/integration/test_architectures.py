@@ -32,9 +32,9 @@ def exported(tmp_path):
 
 @pytest.mark.parametrize("name", [*BUILT, "electra"])
 def test_vectors_are_those_of_sentence_transformers(name):
-    vectors, counts = embedded(MODELS / name)
-    assert max(counts) == 202
-    assert np.abs(vectors - expected(name)).max() < 1e-5
+    found = embedded(MODELS / name)
+    assert max(found.token_counts) == 202
+    assert np.abs(found.vectors - expected(name)).max() < 1e-5
 
 
 def test_an_openvino_graph_is_taken_too(exported):

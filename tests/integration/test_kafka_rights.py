@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka.admin import AclOperation, AdminClient, NewTopic, ResourcePatternType, ResourceType
 
 from embedstream import kafka
-from embedstream.doctor.broker import CHECKS
+from embedstream.doctor import broker, log
 from embedstream.doctor.check import run
 from embedstream.doctor.world import World
 from embedstream.errors import ConfigError
@@ -36,7 +36,7 @@ def root(secure):
 
 def found(settings):
     with World(settings) as world:
-        return {finding.check.removeprefix("broker."): finding for finding in run(CHECKS, world)}
+        return {finding.check.removeprefix("broker."): finding for finding in run((*broker.CHECKS, *log.CHECKS), world)}
 
 
 def states(findings):

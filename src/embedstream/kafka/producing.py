@@ -57,26 +57,27 @@ def produce(
         {**client_config(settings), "enable.idempotence": True, "compression.type": compression, "linger.ms": 20,
          "message.max.bytes": LARGEST_MESSAGE, "delivery.timeout.ms": 60_000}
     )  # fmt: skip
-    failures: list[tuple[int, str]] = []
+    # Of a batch that is refused, the largest record is most likely to blame.
+    failures: list[tuple[int, int, str]] = []
 
-    def delivered(position: int, error: KafkaError | None, message: Message) -> None:
+    def delivered(position: int, size: int, error: KafkaError | None, message: Message) -> None:
         if error:
-            failures.append((position, error.str()))
+            failures.append((size, -position, error.str()))
         else:
             on_delivered(position, message.partition() or 0, message.offset() or 0)
 
     sent = 0
     try:
         for sent, record in enumerate(records, 1):
-            _enqueue(producer, topic, record, partial(delivered, sent - 1))
+            _enqueue(producer, topic, record, partial(delivered, sent - 1, len(record.value or b"")))
             if failures:
                 break
             on_sent(sent)
     finally:
         producer.flush()
     if failures:
-        position, reason = failures[0]
-        raise Undelivered(f"topic {topic} at {settings.kafka_bootstrap_servers}: {reason}", position)
+        _, position, reason = max(failures)
+        raise Undelivered(f"topic {topic} at {settings.kafka_bootstrap_servers}: {reason}", -position)
     return sent
 
 
