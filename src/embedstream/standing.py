@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream import kafka
+import psycopg
+
+from embedstream import kafka, store
 from embedstream.display import duration
+from embedstream.errors import EmbedstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from embedstream.kafka import Identity, Log, Position
     from embedstream.settings import Settings
@@ -98,6 +103,17 @@ def stand(settings: Settings, progress: Mapping[int, Progress], *, complete: boo
     log = kafka.look(settings, {number: each.next for number, each in progress.items()}, complete=complete)
     identity = kafka.identity(settings) if log.positions else None
     return Standing(settings.kafka_input_topic, settings.kafka_group_id, progress, log, identity)
+
+
+def look(settings: Settings, connect: Callable[[], AbstractContextManager[psycopg.Connection[Any]]]) -> Standing:
+    """Where both stand now; that the database is away is told elsewhere, and the group's offsets tell then."""
+    progress: Mapping[int, Progress] = {}
+    has_begun = False
+    with suppress(EmbedstreamError, psycopg.Error), connect() as connection:
+        progress = store.read_progress(connection, settings)
+        terms = store.read_terms(connection, settings)
+        has_begun = bool(terms and terms.has_begun)
+    return stand(settings, progress, complete=has_begun)
 
 
 def describe_held(position: Position) -> str:

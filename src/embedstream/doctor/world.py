@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
-import psycopg
 from confluent_kafka.admin import AdminClient
 
 from embedstream import embedding, flink, kafka, store
 from embedstream.errors import ConfigError
-from embedstream.standing import Standing, stand
+from embedstream.standing import Standing, look
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    import psycopg
 
     from embedstream.settings import Settings
     from embedstream.space import Space
@@ -90,12 +91,7 @@ class World:
     @cached_property
     def standing(self) -> Standing:
         """How far the table and the group are in the input topic; that the database is away is told elsewhere."""
-        progress: dict[int, store.Progress] = {}
-        terms: store.Terms | None = None
-        with suppress(psycopg.Error):
-            progress = store.read_progress(self.connection, self.settings)
-            terms = store.read_terms(self.connection, self.settings)
-        return stand(self.settings, progress, complete=bool(terms and terms.has_begun))
+        return look(self.settings, lambda: nullcontext(self.connection))
 
     @cached_property
     def cluster(self) -> flink.Cluster:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedstream import embedding, flink, kafka, store
-from embedstream.errors import EmbedstreamError
 from embedstream.index.state import Catalog
-from embedstream.standing import Standing, stand
+from embedstream.standing import Standing, look
 
 if TYPE_CHECKING:
     import psycopg
@@ -60,16 +58,8 @@ class Work(NamedTuple):
 
 def read_queue(settings: Settings) -> Queue:
     """Where the database is away, the group's offsets tell how far the pipeline is."""
-    return Queue(_stand(settings), kafka.count(settings, settings.kafka_dead_letter_topic))
-
-
-def _stand(settings: Settings) -> Standing:
-    progress: dict[int, store.Progress] = {}
-    terms: store.Terms | None = None
-    with suppress(EmbedstreamError), store.database(settings) as connection:
-        progress = store.read_progress(connection, settings)
-        terms = store.read_terms(connection, settings)
-    return stand(settings, progress, complete=bool(terms and terms.has_begun))
+    standing = look(settings, lambda: store.database(settings))
+    return Queue(standing, kafka.count(settings, settings.kafka_dead_letter_topic))
 
 
 def read_rows(settings: Settings) -> Rows:
