@@ -74,12 +74,12 @@ def test_openai_s_client_finds_the_model(client, name):
 def test_ids_of_another_tokenizer_give_no_vector(tmp_path):
     with running_service(tmp_path, "fake:4") as service:
         transport = openai.DefaultHttpxClient(trust_env=False)
-        client = openai.OpenAI(api_key="none", base_url=f"{service.url}/v1", http_client=transport)
-        # "hello world" and "tiktoken is great!" as cl100k_base has them, which LangChain sends.
-        for ids in ([15339, 1917], [[83, 1609, 5963, 374, 2294, 0]]):
-            with pytest.raises(openai.UnprocessableEntityError, match="check_embedding_ctx_length=False") as caught:
-                client.embeddings.create(model="fake:4", input=ids)
-            assert caught.value.code == "token_ids_not_accepted"
+        with openai.OpenAI(api_key="none", base_url=f"{service.url}/v1", http_client=transport) as client:
+            # "hello world" and "tiktoken is great!" as cl100k_base has them, which LangChain sends.
+            for ids in ([15339, 1917], [[83, 1609, 5963, 374, 2294, 0]]):
+                with pytest.raises(openai.UnprocessableEntityError, match="check_embedding_ctx_length=False") as caught:
+                    client.embeddings.create(model="fake:4", input=ids)
+                assert caught.value.code == "token_ids_not_accepted"
 
 
 def test_a_compressed_body_is_read(guarded):
