@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
+from embedstream.decode.default import decode
+from embedstream.decode.message import Delete, Message, Record, Rules, Version
 from embedstream.errors import Rejected
-from embedstream.message import Delete, Message, Record, Rules, Version, decode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

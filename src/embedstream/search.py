@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg.sql import SQL, Placeholder
 
 from embedstream import embedding, store
+from embedstream.decode.fields import storable
 from embedstream.errors import ConfigError, Rejected
-from embedstream.message import storable
 from embedstream.options import json_or_text
 
 if TYPE_CHECKING:

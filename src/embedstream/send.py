@@ -9,10 +9,13 @@ from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from embedstream import forms, kafka
+from embedstream import kafka
+from embedstream.decode import forms
+from embedstream.decode.default import decode
+from embedstream.decode.fields import id_of_coordinates
+from embedstream.decode.message import Record, Rules
 from embedstream.errors import ConfigError, EmbedstreamError, Rejected
 from embedstream.kafka import LARGEST_MESSAGE, Outgoing
-from embedstream.message import Record, Rules, decode, id_of_coordinates
 from embedstream.spool import Entry, Spool
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from test_beginnings import IDS, send, settings, stored
 
 from embedstream import kafka as topics
 from embedstream import store
+from embedstream.decode.message import Rules
 from embedstream.ingest import Ingest
-from embedstream.message import Rules
 from embedstream.retry import Patience
 from support.fakes import HashEmbedder
 from support.player import SPACE, play, record_of

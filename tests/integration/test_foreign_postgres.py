@@ -8,10 +8,10 @@ import pytest
 
 from embedstream import store
 from embedstream.audit import audit
+from embedstream.decode.message import Delete
 from embedstream.errors import ConfigError, StoreUnavailable
 from embedstream.index.build import build
 from embedstream.ingest import Change
-from embedstream.message import Delete
 from embedstream.search import Wishes, nearest
 from embedstream.settings import load_settings
 from embedstream.status import parts

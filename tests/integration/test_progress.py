@@ -6,9 +6,9 @@ import psycopg
 import pytest
 
 from embedstream import store
+from embedstream.decode.message import Record, Rules
 from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Ingest
-from embedstream.message import Record, Rules
 from embedstream.retry import Patience
 from embedstream.space import Space
 from support.fakes import HashEmbedder

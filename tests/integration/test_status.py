@@ -5,9 +5,9 @@ import httpx
 import pytest
 
 from embedstream import kafka, store
+from embedstream.decode.message import Record, Rules
 from embedstream.ingest import Ingest
 from embedstream.kafka import Outgoing
-from embedstream.message import Record, Rules
 from embedstream.retry import Patience
 from embedstream.space import Space
 from embedstream.status.read import Observer, Partition

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from embedstream import store
+from embedstream.decode.message import Delete, Message, Record, Rules, Version, content_hash
 from embedstream.errors import ConfigError, StoreUnavailable
 from embedstream.ingest import Change, Embedded, Ingest
-from embedstream.message import Delete, Message, Record, Rules, Version, content_hash
 from embedstream.retry import Patience
 from embedstream.settings import load_settings
 from embedstream.space import Space

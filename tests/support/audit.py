@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from embedstream import kafka as topics
 from embedstream import store
 from embedstream.audit import records
+from embedstream.decode.message import Record, Rules
 from embedstream.ingest import Ingest
 from embedstream.kafka import Outgoing, headers_of
-from embedstream.message import Record, Rules
 from embedstream.retry import Patience
 from embedstream.space import Space
 from support.fakes import HashEmbedder

@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 
+from embedstream.decode.message import Delete
 from embedstream.errors import Rejected
 from embedstream.ingest import Embedded, Known, Step, Written
-from embedstream.message import Delete
 
 
 class HashEmbedder:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import numpy as np
 
 from embedstream import store
+from embedstream.decode.message import Message, Version, content_hash
 from embedstream.index.build import build
 from embedstream.index.state import Catalog
 from embedstream.ingest import Change, Embedded
-from embedstream.message import Message, Version, content_hash
 from embedstream.space import Space
 from support.stack import wait
 

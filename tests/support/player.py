@@ -3,8 +3,8 @@
 from collections import Counter
 
 from embedstream import kafka, starts, store
+from embedstream.decode.message import Record, Rules
 from embedstream.ingest import Ingest
-from embedstream.message import Record, Rules
 from embedstream.retry import Patience
 from embedstream.space import Space
 from support.fakes import HashEmbedder

@@ -7,9 +7,9 @@ from embedstream.audit import Finding, Report, rows
 from embedstream.audit.reading import _received, shares
 from embedstream.audit.records import Range
 from embedstream.audit.report import Dead, Outcomes, Repair
+from embedstream.decode.message import Rules
 from embedstream.display import as_json
 from embedstream.errors import ConfigError
-from embedstream.message import Rules
 
 RULES = Rules("org/model", 1000)
 T0 = 1_764_000_000_123

@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 
-from embedstream.blank import is_blank
+from embedstream.decode.blank import is_blank
 
 # Unicode's DerivedCoreProperties: Default_Ignorable_Code_Point.
 IGNORABLE = [

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from embedstream.decode.default import decode
+from embedstream.decode.message import Record, Rules
 from embedstream.errors import Rejected
-from embedstream.message import Record, Rules, decode
 
 RULES = Rules("org/model", 1000)
 BODY = b'{"text": "hello", "id": "a"}'

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedstream.decode.default import decode
+from embedstream.decode.message import Record, Rules
 from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Ingest, Written
-from embedstream.message import Record, Rules, decode
 from embedstream.retry import Patience
 from support.fakes import HashEmbedder, MemoryStore
 

@@ -1,8 +1,9 @@
 import pytest
 
+from embedstream.decode.default import decode
+from embedstream.decode.message import Record, Rules
 from embedstream.limits import LARGEST_MESSAGE, MIB, Letter, poll_records, record_bytes, slot_heap_bytes
 from embedstream.local.flink import FlinkCluster
-from embedstream.message import Record, Rules, decode
 
 TEXT = 1000
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedstream.decode.default import decode
+from embedstream.decode.formats import _decode, encode
+from embedstream.decode.message import Delete, Message, Record, Rules, Version, content_hash
 from embedstream.errors import Rejected
-from embedstream.message import Delete, Message, Record, Rules, Version, _decode, _encode, content_hash, decode
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 RULES = Rules(MODEL, 100)
@@ -249,7 +251,7 @@ def test_the_fast_decoder_takes_nothing_that_json_would_read_otherwise(value):
         return
     assert repr(fast) == repr(json.loads(value.decode(), parse_constant=pytest.fail))
     if isinstance(fast, dict):
-        assert repr(json.loads(_encode(fast))) == repr(fast)
+        assert repr(json.loads(encode(fast))) == repr(fast)
 
 
 def test_numbers_without_bounds_keep_their_digits_or_are_rejected():

@@ -6,9 +6,10 @@ import tracemalloc
 
 import pytest
 
+from embedstream.decode.default import decode
+from embedstream.decode.message import Record, Rules
 from embedstream.errors import ConfigError, Rejected
 from embedstream.kafka import LARGEST_MESSAGE
-from embedstream.message import Record, Rules, decode
 from embedstream.send import Checker, _checked, _refuse, lines
 from embedstream.settings import load_settings
 from embedstream.spool import Entry, Spool

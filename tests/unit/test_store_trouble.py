@@ -2,9 +2,10 @@ import pytest
 from psycopg import errors
 
 from embedstream import store
+from embedstream.decode.default import decode
+from embedstream.decode.message import Record, Rules
 from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Change
-from embedstream.message import Record, Rules, decode
 from embedstream.settings import load_settings
 from embedstream.space import Space
 

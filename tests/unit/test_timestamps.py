@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedstream.decode.timestamps import parse_timestamp
 from embedstream.errors import Rejected
-from embedstream.timestamps import parse_timestamp
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 SECONDS = int(NOON.timestamp())

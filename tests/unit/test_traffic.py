@@ -2,8 +2,9 @@
 
 import pytest
 
+from embedstream.decode.default import decode
+from embedstream.decode.message import Record, Rules
 from embedstream.errors import Rejected
-from embedstream.message import Record, Rules, decode
 from support.traffic import GARBAGE
 
 

@@ -13,11 +13,11 @@ from embedstream.audit import records, rows
 from embedstream.audit.mend import mend
 from embedstream.audit.reading import lines
 from embedstream.audit.report import Dead, Finding, Outcomes, Report
+from embedstream.decode.message import Rules
 from embedstream.display import progress
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError
 from embedstream.ingest import Embedded
-from embedstream.message import Rules
 from embedstream.retry import Patience
 from embedstream.standing import Standing, Trouble, stand
 

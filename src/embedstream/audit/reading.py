@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from typing import TypeAlias
 
-    from embedstream.message import Rules
+    from embedstream.decode.message import Rules
     from embedstream.settings import Settings
 
     Block: TypeAlias = tuple[bytes, int]

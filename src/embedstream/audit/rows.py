@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from embedstream.decode.default import decode
+from embedstream.decode.message import Delete, Record, Rules
 from embedstream.kafka import headers_of
-from embedstream.message import Delete, Record, Rules, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -22,8 +22,8 @@ from embedstream import kafka
 from embedstream.dead_letters import letter as letters
 from embedstream.dead_letters.edit import has_id
 from embedstream.dead_letters.letter import PREFIX, replayed_of
+from embedstream.decode.fields import id_of_coordinates
 from embedstream.errors import ConfigError
-from embedstream.message import id_of_coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

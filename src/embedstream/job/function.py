@@ -16,10 +16,10 @@ from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
 from embedstream import embedding, kafka, store
+from embedstream.decode.message import Record, Rules
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
-from embedstream.message import Record, Rules
 from embedstream.retry import Patience
 from embedstream.settings import worker_settings
 

@@ -10,7 +10,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
-from embedstream.message import Delete
+from embedstream.decode.message import Delete
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
+from embedstream.decode.message import Delete, Version
 from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Change, Known, Written
-from embedstream.message import Delete, Version
 from embedstream.store import refusals, rows
 from embedstream.store.connection import connect, is_pooled, trouble
 from embedstream.store.names import statements

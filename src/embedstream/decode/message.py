@@ -1,0 +1,89 @@
+"""What a Kafka record is, and what it asks for: a message to store, or a delete."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
+
+from embedstream.limits import record_bytes
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from embedstream.settings import Settings
+
+
+class Record(NamedTuple):
+    """A Kafka record; `timestamp` is in milliseconds since the epoch, negative where the broker has none."""
+
+    key: bytes | None
+    value: bytes | None
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Version(NamedTuple):
+    """Orders all versions of an id, from left to right; no two records share one."""
+
+    event_time: datetime
+    topic: str
+    partition: int
+    offset: int
+
+
+class Delete(NamedTuple):
+    """The wish that the row of an id be gone."""
+
+    id: str
+    version: Version
+
+    @property
+    def timed(self) -> bool:
+        """See Message; a delete has only its record's time."""
+        return False
+
+
+class Message(NamedTuple):
+    """A text to store; `metadata` is the text of a JSON object, `timestamp` what the message said of itself.
+
+    `timed` tells whether it said anything: else its time is the record's.
+    """
+
+    id: str
+    version: Version
+    text: str
+    content_hash: bytes
+    timestamp: datetime
+    source: str | None
+    metadata: str
+    timed: bool = True
+
+
+VersionBy: TypeAlias = Literal["time", "record"]
+
+
+class Rules(NamedTuple):
+    """What a topic's messages are held against: the name of the table's model (None: not known, any will do), the
+    longest text in bytes, the order.
+
+    By `record`, versions go by topic, partition and offset alone: the event time is that of the epoch for all.
+    """
+
+    model_name: str | None
+    max_text_bytes: int
+    version_by: VersionBy = "time"
+
+    @classmethod
+    def of(cls, settings: Settings, model_name: str | None) -> Self:
+        return cls(model_name, settings.max_text_bytes, settings.version_by)
+
+    @property
+    def max_value_bytes(self) -> int:
+        return record_bytes(self.max_text_bytes)
+
+
+def content_hash(text: str) -> bytes:
+    """SHA-256 of the text's UTF-8 bytes (32 bytes)."""
+    return hashlib.sha256(text.encode()).digest()
