@@ -138,12 +138,17 @@ class Ingest:
         known = self._patience(lambda: self._store.look_up(list(heads)))
         ready: list[Change] = []
         texts: dict[str, list[Message]] = {}
-        for id, item in heads.items():
-            if id in known and known[id].version >= item.version:
-                batch.supersede(id, known[id].version)
-            elif isinstance(item, Delete) or (id in known and known[id].content_hash == item.content_hash):
+        for id, head in heads.items():
+            stands = known.get(id)
+            if stands and stands.version >= head.version:
+                batch.supersede(id, stands.version)
+                continue
+            item = head if isinstance(head, Delete) or head.text is not None else _completed(batch, head, stands)
+            if item is None:
+                batch.reject(id, _UNAVAILABLE)
+            elif isinstance(item, Delete) or (stands and stands.content_hash == item.content_hash):
                 ready.append(Change(item))
-            else:
+            elif item.text is not None:
                 texts.setdefault(item.text, []).append(item)
         self.texts_embedded += len(texts)
         self.texts_known += sum(isinstance(change.item, Message) for change in ready)
@@ -166,6 +171,14 @@ class Ingest:
             batch.win(id, kinds[id])
 
 
+def _completed(batch: _Batch, head: Message, stands: Known | None) -> Message | None:
+    """The head with the text, or at least the hash of the text, of the version before it; None where there is none."""
+    before = batch.before(head.id)
+    if before is None or (stands and stands.version >= before.version):
+        return head._replace(content_hash=stands.content_hash) if stands and stands.content_hash else None
+    return None if isinstance(before, Delete) else head._replace(text=before.text, content_hash=before.content_hash)
+
+
 def _accepted(batch: _Batch, results: Iterable[tuple[Sequence[Message], Embedded | Rejected]]) -> list[Change]:
     changes = []
     for messages, result in results:
@@ -175,6 +188,14 @@ def _accepted(batch: _Batch, results: Iterable[tuple[Sequence[Message], Embedded
             else:
                 changes.append(Change(message, result))
     return changes
+
+
+_UNAVAILABLE = Rejected(
+    "decode",
+    "text_unavailable",
+    "the source left the text out, since it did not change, and no version before it is stored: have the source send "
+    "it whole (Debezium: REPLICA IDENTITY FULL, or a new snapshot)",
+)
 
 
 def _unexpected(exc: Exception) -> Rejected:
@@ -223,6 +244,11 @@ class _Batch:
     def heads(self) -> dict[str, Message | Delete]:
         """The newest version of each id that has no outcome yet."""
         return {id: versions[-1][2] for id, versions in self._waiting.items()}
+
+    def before(self, id: str) -> Message | Delete | None:
+        """The version before the newest that says what its text is."""
+        older = (item for _, _, item in reversed(self._waiting[id][:-1]))
+        return next((item for item in older if isinstance(item, Delete) or item.text is not None), None)
 
     def advance_after(self, changes: Sequence[Change]) -> Advance | None:
         """How far the batch brings its partitions if these changes win; None where other records are left then."""

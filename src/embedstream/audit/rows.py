@@ -45,7 +45,8 @@ def _sent(record: Record, rules: Rules) -> str:
     said = event_time if item.timestamp is item.version.event_time else item.timestamp.isoformat()
     metadata = item.metadata.replace("\\", "\\\\")
     timed = "t" if item.timed else "f"
-    return f"{place}\t{timed}\tlive\t{head}\t\\\\x{item.content_hash.hex()}\t{source}\t{said}\t{metadata}\n"
+    hash_ = f"\\\\x{item.content_hash.hex()}" if item.content_hash else _NULL
+    return f"{place}\t{timed}\tlive\t{head}\t{hash_}\t{source}\t{said}\t{metadata}\n"
 
 
 def _escaped(text: str) -> str:

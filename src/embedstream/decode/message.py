@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
 
 from embedstream.limits import record_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from embedstream.settings import Settings
 
 
 class Record(NamedTuple):
-    """A Kafka record; `timestamp` is in milliseconds since the epoch, negative where the broker has none."""
+    """A Kafka record; `timestamp` is in milliseconds since the epoch, negative where the broker has none.
+
+    `headers` are those that the pipeline asks for.
+    """
 
     key: bytes | None
     value: bytes | None
@@ -22,15 +27,20 @@ class Record(NamedTuple):
     partition: int
     offset: int
     timestamp: int
+    headers: Mapping[str, bytes | None] = MappingProxyType({})
 
 
 class Version(NamedTuple):
-    """Orders all versions of an id, from left to right; no two records share one."""
+    """Orders all versions of an id, from left to right; no two messages share one.
+
+    `item` counts the messages that come of one record.
+    """
 
     event_time: datetime
     topic: str
     partition: int
     offset: int
+    item: int = 0
 
 
 class Delete(NamedTuple):
@@ -48,13 +58,14 @@ class Delete(NamedTuple):
 class Message(NamedTuple):
     """A text to store; `metadata` is the text of a JSON object, `timestamp` what the message said of itself.
 
-    `timed` tells whether it said anything: else its time is the record's.
+    `timed` tells whether it said anything: else its time is the record's. Where `text` and `content_hash` are None, the
+    text is that of the version before: the source left it out, since it did not change.
     """
 
     id: str
     version: Version
-    text: str
-    content_hash: bytes
+    text: str | None
+    content_hash: bytes | None
     timestamp: datetime
     source: str | None
     metadata: str
