@@ -6,11 +6,11 @@ Plain Python over an embedder and a store, which it knows by their protocols.
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from embedstream.decode.default import decode
-from embedstream.decode.message import Delete, Message, Record, Rules, Version
-from embedstream.errors import Rejected
+from embedstream.decode.message import Decode, Delete, Item, Message, Record, Version
+from embedstream.errors import Rejected, RetryLater
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,18 +20,31 @@ if TYPE_CHECKING:
 
     from embedstream.retry import Patience
 
-    _Entry: TypeAlias = tuple[Version, int, Message | Delete]
+    _Entry: TypeAlias = tuple[Version, int, Item]
 
-Kind: TypeAlias = Literal["stored", "deleted", "unchanged", "superseded", "late", "rejected"]
+Kind: TypeAlias = Literal["stored", "deleted", "unchanged", "superseded", "late", "filtered", "rejected"]
 Place: TypeAlias = tuple[str, int]
 """A partition: its topic and its number."""
 
 
+_ONE = (0,)
+
+
 class Outcome(NamedTuple):
-    """What became of a record; `error` is there where it was rejected."""
+    """What became of a record; `error` is there where it was rejected.
+
+    Where several messages came of it, `items` has the outcome of each by its number in the record; one that was
+    rejected makes the record a dead letter, whatever became of the others.
+    """
 
     kind: Kind
     error: Rejected | None = None
+    items: Mapping[int, Outcome] = MappingProxyType({})
+
+    @property
+    def rejected_items(self) -> list[int]:
+        """The numbers of the messages that were rejected; none where the record is rejected as a whole."""
+        return [number for number, item in self.items.items() if item.error]
 
 
 class Embedded(NamedTuple):
@@ -52,7 +65,7 @@ class Known(NamedTuple):
 class Change(NamedTuple):
     """One row to write; a message without `embedded` keeps the vector that its text has already."""
 
-    item: Message | Delete
+    item: Item
     embedded: Embedded | None = None
 
 
@@ -116,17 +129,17 @@ class Ingest:
     the hash that the store knew.
     """
 
-    def __init__(self, embedder: Embedder, store: Store, rules: Rules, patience: Patience) -> None:
+    def __init__(self, embedder: Embedder, store: Store, decode: Decode, patience: Patience) -> None:
         self._embedder = embedder
         self._store = store
-        self._rules = rules
+        self._decode = decode
         self._patience = patience
         self.texts_embedded = 0
         self.texts_known = 0
 
     def __call__(self, records: Sequence[Record]) -> list[Outcome]:
         """The outcome of each record, in their order; every accepted change is committed when this returns."""
-        batch = _Batch(records, self._rules)
+        batch = self._patience(lambda: _Batch(records, self._decode))
         self._patience(lambda: self._store.resume(batch.starts))
         while heads := batch.heads():
             self._settle(batch, heads)
@@ -134,7 +147,7 @@ class Ingest:
             self._patience(lambda: self._store.advance(advance))
         return batch.outcomes()
 
-    def _settle(self, batch: _Batch, heads: Mapping[str, Message | Delete]) -> None:
+    def _settle(self, batch: _Batch, heads: Mapping[str, Item]) -> None:
         known = self._patience(lambda: self._store.look_up(list(heads)))
         ready: list[Change] = []
         texts: dict[str, list[Message]] = {}
@@ -198,10 +211,6 @@ _UNAVAILABLE = Rejected(
 )
 
 
-def _unexpected(exc: Exception) -> Rejected:
-    return Rejected("decode", "unexpected", f"reading the record failed ({type(exc).__name__})")
-
-
 def _kind(change: Change) -> Kind:
     if isinstance(change.item, Delete):
         return "deleted"
@@ -215,37 +224,47 @@ class _Batch:
     `starts` are the first offsets by partition, `is_recorded` says whether the store knows that all have outcomes.
     """
 
-    def __init__(self, records: Sequence[Record], rules: Rules) -> None:
+    def __init__(self, records: Sequence[Record], decode: Decode) -> None:
         self._outcomes: dict[int, Outcome] = {}
         self._waiting: dict[str, list[_Entry]] = {}
         self._late: Counter[Place] = Counter()
-        self._size = len(records)
+        # By record, the numbers in it of the messages that came of it, or of the one outcome that it has.
+        self._items: list[tuple[int, ...]] = []
+        self._count = 0
         self.starts: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
         self.is_recorded = False
-        for position, record in enumerate(records):
+        for record in records:
             self._extend(record)
-            try:
-                item = decode(record, rules)
-            except Rejected as exc:
-                self._outcomes[position] = Outcome("rejected", exc)
-            except Exception as exc:  # noqa: BLE001 - no bytes, whatever they are, may restart the job
-                self._outcomes[position] = Outcome("rejected", _unexpected(exc))
-            else:
-                self._waiting.setdefault(item.id, []).append((item.version, position, item))
+            self._add(_decoded(record, decode))
         for versions in self._waiting.values():
             versions.sort(key=lambda entry: entry[:2])
+
+    def _add(self, items: Sequence[Item] | Rejected) -> None:
+        """Number the messages of a record; one of which nothing is to be stored has its outcome at once."""
+        numbers: tuple[int, ...] = _ONE
+        if isinstance(items, Rejected):
+            self._outcomes[self._count] = Outcome("rejected", items)
+        elif not items:
+            self._outcomes[self._count] = Outcome("filtered")
+        else:
+            for number, item in enumerate(items, self._count):
+                self._waiting.setdefault(item.id, []).append((item.version, number, item))
+            if len(items) > 1:
+                numbers = tuple(item.version.item for item in items)
+        self._items.append(numbers)
+        self._count += len(numbers)
 
     def _extend(self, record: Record) -> None:
         place, offset = (record.topic, record.partition), record.offset
         self.starts[place] = min(offset, self.starts.get(place, offset))
         self._ends[place] = max(offset + 1, self._ends.get(place, 0))
 
-    def heads(self) -> dict[str, Message | Delete]:
+    def heads(self) -> dict[str, Item]:
         """The newest version of each id that has no outcome yet."""
         return {id: versions[-1][2] for id, versions in self._waiting.items()}
 
-    def before(self, id: str) -> Message | Delete | None:
+    def before(self, id: str) -> Item | None:
         """The version before the newest that says what its text is."""
         older = (item for _, _, item in reversed(self._waiting[id][:-1]))
         return next((item for item in older if isinstance(item, Delete) or item.text is not None), None)
@@ -261,29 +280,53 @@ class _Batch:
         return {place: Step(end, late[place]) for place, end in self._ends.items()}
 
     def win(self, id: str, kind: Kind) -> None:
-        version, position, _ = self._waiting[id].pop()
-        self._outcomes[position] = Outcome(kind)
+        version, number, _ = self._waiting[id].pop()
+        self._outcomes[number] = Outcome(kind)
         self.supersede(id, version)
 
     def reject(self, id: str, error: Rejected) -> None:
-        _, position, _ = self._waiting[id].pop()
-        self._outcomes[position] = Outcome("rejected", error)
+        _, number, _ = self._waiting[id].pop()
+        self._outcomes[number] = Outcome("rejected", error)
         if not self._waiting[id]:
             del self._waiting[id]
 
     def supersede(self, id: str, by: Version) -> None:
         """Settle all that is left of an id."""
-        for version, position, item in self._waiting.pop(id):
+        for version, number, item in self._waiting.pop(id):
             fate = _fate(item, by)
-            self._outcomes[position] = Outcome(fate)
+            self._outcomes[number] = Outcome(fate)
             if fate == "late":
                 self._late[_place(version)] += 1
 
     def outcomes(self) -> list[Outcome]:
-        return [self._outcomes[position] for position in range(self._size)]
+        """Of each record."""
+        settled = (self._outcomes[number] for number in range(self._count))
+        return [
+            next(settled) if items is _ONE else _of_record({item: next(settled) for item in items})
+            for items in self._items
+        ]
 
 
-def _fate(item: Message | Delete, by: Version) -> Kind:
+def _decoded(record: Record, decode: Decode) -> Sequence[Item] | Rejected:
+    try:
+        return decode(record)
+    except Rejected as exc:
+        return exc
+    except RetryLater:
+        raise
+    except Exception as exc:  # noqa: BLE001 - no bytes, whatever they are, may restart the job
+        return Rejected("decode", "unexpected", f"reading the record failed ({type(exc).__name__})")
+
+
+def _of_record(items: Mapping[int, Outcome]) -> Outcome:
+    """Of a record that several messages came of."""
+    for number, (kind, error, _) in items.items():
+        if error:
+            return Outcome(kind, Rejected(error.stage, error.code, f"item {number}: {error.reason}"), items)
+    return Outcome(next(iter(items.values())).kind, None, items)
+
+
+def _fate(item: Item, by: Version) -> Kind:
     """Of a record that does not win; the very version that is stored already was delivered twice.
 
     What came after the winner in its own partition, and says no time of its own, lost only because of a clock.

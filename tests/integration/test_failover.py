@@ -5,6 +5,7 @@ from test_beginnings import IDS, send, settings, stored
 
 from embedstream import kafka as topics
 from embedstream import store
+from embedstream.decode.default import decoder
 from embedstream.decode.message import Rules
 from embedstream.ingest import Ingest
 from embedstream.retry import Patience
@@ -38,7 +39,7 @@ def test_nothing_is_lost_in_a_failover_to_a_standby_that_lags(settings, tmp_path
         send(world, IDS)
         play(world)
         table = store.TableStore(world, SPACE, lambda *gap: topics.has_record(world, *gap))
-        job = Ingest(HashEmbedder(), table, Rules.of(world, SPACE.model_name), Patience(sleep=no_wait))
+        job = Ingest(HashEmbedder(), table, decoder(Rules.of(world, SPACE.model_name)), Patience(sleep=no_wait))
         with standby_of(primary, tmp_path / "standby") as standby:
             send(world, {f"replicated-{number}" for number in range(4)})
             job(read(world, 10, 12))

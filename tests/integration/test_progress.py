@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from embedstream import store
+from embedstream.decode.default import decoder
 from embedstream.decode.message import Record, Rules
 from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Ingest
@@ -39,7 +40,7 @@ def writer(settings):
 
     def make(has_record=None, **options):
         tables.append(store.TableStore(settings, SPACE, has_record))
-        return Ingest(HashEmbedder(**options), tables[-1], Rules("org/model", 1000), Patience(sleep=no_wait))
+        return Ingest(HashEmbedder(**options), tables[-1], decoder(Rules("org/model", 1000)), Patience(sleep=no_wait))
 
     yield make
     for table in tables:

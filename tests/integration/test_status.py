@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from embedstream import kafka, store
+from embedstream.decode.default import decoder
 from embedstream.decode.message import Record, Rules
 from embedstream.ingest import Ingest
 from embedstream.kafka import Outgoing
@@ -44,7 +45,7 @@ def test_topic_and_table(settings):
     looking = observer(settings)
     looking.read()
     table = store.TableStore(settings, SPACE)
-    ingest = Ingest(HashEmbedder(), table, Rules("org/model", 1000), Patience())
+    ingest = Ingest(HashEmbedder(), table, decoder(Rules("org/model", 1000)), Patience())
     ingest([Record(b"%d" % n, b'{"text": "x"}' if n else None, "t", 0, n, an_hour_ago) for n in range(10)])
     table.close()
     status = looking.read()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from embedstream import store
+from embedstream.decode.default import decoder
 from embedstream.decode.message import Delete, Message, Record, Rules, Version, content_hash
 from embedstream.errors import ConfigError, StoreUnavailable
 from embedstream.ingest import Change, Embedded, Ingest
@@ -57,7 +58,8 @@ def test_a_row_comes_back_as_it_went_in(table, database):
         "é", "some text", "org/model", "r1", "web", change.item.timestamp, {"a": [1, None]}, 5, False,
     )  # fmt: skip
     (ledger,) = query(database, "SELECT * FROM text_message_embeddings_ledger")
-    assert ledger[:7] == ("é", *change.item.version, "live", content_hash("some text"))
+    *version, item = change.item.version
+    assert (*ledger[:7], ledger[8]) == ("é", *version, "live", content_hash("some text"), item)
 
 
 def test_the_readme_s_query_and_the_view(table, database):
@@ -147,7 +149,7 @@ def test_two_writers_on_the_same_ids_end_in_the_newest_versions(database):
 
     def work(order):
         table = store.TableStore(database, SPACE)
-        ingest = Ingest(HashEmbedder(), table, Rules("org/model", 1000), Patience())
+        ingest = Ingest(HashEmbedder(), table, decoder(Rules("org/model", 1000)), Patience())
         try:
             for start in range(0, len(order), 60):
                 ingest([records[position] for position in order[start : start + 60]])

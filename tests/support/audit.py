@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from embedstream import kafka as topics
 from embedstream import store
 from embedstream.audit import records
+from embedstream.decode.default import decoder
 from embedstream.decode.message import Record, Rules
 from embedstream.ingest import Ingest
 from embedstream.kafka import Outgoing, headers_of
@@ -61,7 +62,7 @@ class Job:
         self.done |= {self._place(m) for m in messages}
         records = [Record(m.key(), m.value(), m.topic(), m.partition(), m.offset(), m.timestamp()[1]) for m in messages]
         table = store.TableStore(self.settings, SPACE)
-        outcomes = Ingest(self.embedder, table, Rules("org/model", 1000), Patience())(records)
+        outcomes = Ingest(self.embedder, table, decoder(Rules("org/model", 1000)), Patience())(records)
         table.close()
         letters = [
             self._letter(m, outcome.error) for m, outcome in zip(messages, outcomes, strict=True) if outcome.error
@@ -139,7 +140,8 @@ def found(report):
 
 def figures(report):
     assert report.closes
-    return (report.messages, *report.outcomes)
+    assert (report.exploded, report.outcomes.filtered) == (0, 0)
+    return (report.messages, *(number for name, number in report.outcomes._asdict().items() if name != "filtered"))
 
 
 def until(condition):

@@ -62,7 +62,7 @@ class MemoryStore:
         assert len({change.item.id for change in changes}) == len(changes)
         won, rejected = set(), {}
         for change in changes:
-            if any(word in getattr(change.item, "text", "") for word in self.refuse):
+            if any(word in (getattr(change.item, "text", "") or "") for word in self.refuse):
                 rejected[change.item.id] = Rejected("store", "sqlstate_22000", "PostgreSQL refuses the row")
             elif self._claims(change):
                 self._apply(change)
@@ -89,6 +89,6 @@ class MemoryStore:
         self.ledger[item.id] = (item.version, item.content_hash)
         vector = change.embedded.vector if change.embedded else self.table[item.id]["embedding"]
         self.table[item.id] = {
-            "text": item.text, "embedding": vector, "source": item.source,
+            "text": item.text or self.table[item.id]["text"], "embedding": vector, "source": item.source,
             "message_timestamp": item.timestamp, "metadata": item.metadata,
         }  # fmt: skip

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from embedstream import kafka, starts, store
+from embedstream.decode.default import decoder
 from embedstream.decode.message import Record, Rules
 from embedstream.ingest import Ingest
 from embedstream.retry import Patience
@@ -30,7 +31,7 @@ def play(settings, *, adopts=False, commits=True, until=None):
     ranges = {start.partition: (start.offset, until or ends[start.partition]) for start in chosen}
     records = [record_of(message) for message in kafka.read(settings, settings.kafka_input_topic, ranges)]
     table = store.TableStore(settings, SPACE, lambda *gap: kafka.has_record(settings, *gap))
-    ingest = Ingest(HashEmbedder(), table, Rules.of(settings, SPACE.model_name), Patience())
+    ingest = Ingest(HashEmbedder(), table, decoder(Rules.of(settings, SPACE.model_name)), Patience())
     kinds = Counter(outcome.kind for outcome in ingest(records)) if records else Counter()
     table.close()
     if commits:

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from multiprocessing import Pipe
 
 import pytest
@@ -7,7 +8,8 @@ from embedstream.audit import Finding, Report, rows
 from embedstream.audit.reading import _received, shares
 from embedstream.audit.records import Range
 from embedstream.audit.report import Dead, Outcomes, Repair
-from embedstream.decode.message import Rules
+from embedstream.decode.default import decoder
+from embedstream.decode.message import Delete, Message, Rules, Version
 from embedstream.display import as_json
 from embedstream.errors import ConfigError
 
@@ -29,14 +31,14 @@ class Stub:
 
 
 def fields(value, key=b"k"):
-    (line,) = rows.sent([Stub(value, key)], RULES).splitlines()
+    (line,) = rows.sent([Stub(value, key)], decoder(RULES)).splitlines()
     return line.split("\t")
 
 
 def test_a_message_is_a_line():
     value = json.dumps({"text": "x", "source": "a\tb\\", "metadata": {"p": "c:\\d\n"}, "timestamp": T0 - 1}).encode()
-    place, timed, asks, who, when, hash_, source, said, metadata = [fields(value)[:3], *fields(value)[3:]]
-    assert (place, timed, asks, who) == (["1", "7", str(T0)], "t", "live", "k")
+    place, timed, asks, who, when, hash_, source, said, metadata = [fields(value)[:5], *fields(value)[5:]]
+    assert (place, timed, asks, who) == (["1", "7", "0", "f", str(T0)], "t", "live", "k")
     assert when == said == "2025-11-24T16:00:00.122000+00:00"
     assert hash_.startswith("\\\\x2d711642b726b044")
     assert source == "a\\tb\\\\"
@@ -45,17 +47,17 @@ def test_a_message_is_a_line():
 
 def test_the_event_time_is_the_earlier_one():
     line = fields(json.dumps({"text": "x", "timestamp": T0 + 1}).encode())
-    assert (line[6], line[9]) == ("2025-11-24T16:00:00.123000+00:00", "2025-11-24T16:00:00.124000+00:00")
+    assert (line[8], line[11]) == ("2025-11-24T16:00:00.123000+00:00", "2025-11-24T16:00:00.124000+00:00")
 
 
 def test_deletes_and_what_is_rejected():
-    assert fields(None)[3:6] == ["f", "deleted", "k"]
-    assert fields(b"{}")[3:] == ["f", "rejected", *["\\N"] * 6]
+    assert fields(None)[5:8] == ["f", "deleted", "k"]
+    assert fields(b"{}")[5:] == ["f", "rejected", *["\\N"] * 6]
 
 
 def test_a_message_without_a_timestamp_has_that_of_its_record():
     line = fields(b'{"text": "x"}')
-    assert (line[3], line[6], line[9]) == ("f", *["2025-11-24T16:00:00.123000+00:00"] * 2)
+    assert (line[5], line[8], line[11]) == ("f", *["2025-11-24T16:00:00.123000+00:00"] * 2)
 
 
 def letter(**facts):
@@ -69,13 +71,28 @@ def letter(**facts):
 
 def test_dead_letters_of_the_topic_are_lines():
     letters = [letter(), letter(topic="other"), letter(offset="-1"), letter(partition="99999999999"), Stub(b"x")]
-    assert rows.dead(letters, "t") == f"0\t5\t{T0}\t\\N\tdecode\tnot_json\n"
+    assert rows.dead(letters, "t") == f"0\t5\t\\N\t{T0}\t\\N\tdecode\tnot_json\n"
+
+
+def test_a_dead_letter_of_some_messages_of_a_record_is_a_line_each():
+    assert rows.dead([letter(items="1,3")], "t").splitlines() == [
+        f"0\t5\t{item}\t{T0}\t\\N\tdecode\tnot_json" for item in (1, 3)
+    ]
+
+
+def test_a_record_is_a_line_for_each_message_that_comes_of_it():
+    version = Version(datetime.fromtimestamp(1_764_000_000, UTC), "t", 1, 7)
+    items = [Delete("a", version), Message("b", version._replace(item=2), None, None, version.event_time, None, "{}")]
+    first, second = rows.sent([Stub(b"x")], lambda _: items).splitlines()
+    assert first.split("\t")[:8] == ["1", "7", "0", "f", str(T0), "f", "deleted", "a"]
+    assert second.split("\t")[2:10] == ["2", "t", str(T0), "t", "live", "b", "2025-11-24T16:00:00+00:00", "\\N"]
+    assert rows.sent([Stub(b"x")], lambda _: ()).split("\t")[6] == "filtered"
 
 
 @pytest.mark.parametrize("said", ["", "yesterday", "2025-11-24T16:00:00", "10000-01-01T00:00:00.000Z"])
 def test_a_dead_letter_with_the_id_of_its_topic_and_without_a_time(said):
     (line,) = rows.dead([letter(timestamp=said, topic_id="pBa4qaO5RnGY-kK25Fio0w")], "t").splitlines()
-    assert line.split("\t")[2:4] == ["\\N", "pBa4qaO5RnGY-kK25Fio0w"]
+    assert line.split("\t")[3:5] == ["\\N", "pBa4qaO5RnGY-kK25Fio0w"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -102,7 +119,7 @@ def test_a_process_that_fails_or_dies_is_one_clear_error():
 
 def report(**facts):
     known = {
-        "topic": "t", "table": "e", "messages": 10, "ids": 4, "outcomes": Outcomes(4, 2, 1, 1, 2),
+        "topic": "t", "table": "e", "messages": 10, "ids": 4, "outcomes": Outcomes(4, 2, 1, 1, dead=2),
         "dead_letters": (Dead("decode", "not_json", 2),), "expired": 0, "newer": 0, "other_topics": 0, "sampled": 0,
         "kinds": {}, "findings": (),
     }  # fmt: skip
@@ -111,13 +128,15 @@ def report(**facts):
 
 def test_a_report_that_closes():
     assert report().closes
-    assert "closes: 10 = 4 + 2 + 1 + 1 + 2 + 0 + 0\n\nequal: " in str(report())
+    assert "closes: 10 = 4 + 2 + 1 + 1 + 0 + 2 + 0 + 0\n\nequal: " in str(report())
     assert "\n  decode not_json   2\n" in str(report())
     assert "but for 3 in flight" in str(report(outcomes=Outcomes(4, 3, in_flight=3)))
     assert "does not close: 11 ≠" in str(report(messages=11))
     waiting = report(behind_transaction=51, expired_unread=3)
     assert "equal: the table is what the topic says, but for 51 offsets behind an open transaction" in str(waiting)
     assert "expired unread" in str(waiting)
+    several = report(messages=7, exploded=4, outcomes=Outcomes(4, 2, 1, 1, filtered=1, dead=2))
+    assert "closes: 7 + 4 = 4 + 2 + 1 + 1 + 1 + 2 + 0 + 0" in str(several)
 
 
 def test_what_moved_is_one_finding_with_what_to_do():

@@ -1,11 +1,12 @@
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedstream.decode.default import decode
-from embedstream.decode.message import Record, Rules
+from embedstream.decode.default import decode, decoder
+from embedstream.decode.message import Delete, Message, Record, Rules, Version, content_hash
 from embedstream.errors import StoreUnavailable
 from embedstream.ingest import Ingest, Written
 from embedstream.retry import Patience
@@ -15,8 +16,9 @@ RULES = Rules("org/model", 1000)
 T0 = 1_764_000_000_000
 
 
-def ingest_over(store=None, embedder=None, patience=None):
-    return Ingest(embedder or HashEmbedder(), store or MemoryStore(), RULES, patience or Patience(sleep=lambda _: None))
+def ingest_over(store=None, embedder=None, patience=None, decode=None):
+    patience = patience or Patience(sleep=lambda _: None)
+    return Ingest(embedder or HashEmbedder(), store or MemoryStore(), decode or decoder(RULES), patience)
 
 
 def message(id, text, offset, *, at=0, partition=0, **fields):
@@ -186,3 +188,70 @@ def expected(records):
         for key, (_, body) in newest.items()
         if body
     }
+
+
+def several(record):
+    """A record as the list of what it asks for; null leaves the text out, a number is left out itself."""
+    moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    items = []
+    for number, (id, text) in enumerate(json.loads(record.value)):
+        version = Version(moment, record.topic, record.partition, record.offset, number)
+        if text == "gone":
+            items.append(Delete(id, version))
+        elif not isinstance(text, int):
+            hash_ = None if text is None else content_hash(text)
+            items.append(Message(id, version, text, hash_, moment, None, json.dumps({"at": record.offset})))
+    return items
+
+
+def holding(offset, *items):
+    return Record(None, json.dumps(items).encode(), "t", 0, offset, T0)
+
+
+def test_each_message_of_a_record_has_its_outcome():
+    store = MemoryStore()
+    ingest = ingest_over(store, decode=several)
+    whole, none = ingest([holding(0, ["a", "one"], ["b", 7], ["c", "two"], ["a", "three"]), holding(1, ["b", 7])])
+    assert {item: outcome.kind for item, outcome in whole.items.items()} == {0: "superseded", 2: "stored", 3: "stored"}
+    assert (none.kind, store.table["a"]["text"], store.progress["t", 0].next) == ("filtered", "three", 2)
+    assert kinds(ingest([holding(0, ["a", "one"], ["b", 7], ["c", "two"], ["a", "three"])])) == ["superseded"]
+
+
+def test_a_record_is_a_dead_letter_for_those_of_its_messages_that_are_rejected():
+    store = MemoryStore()
+    ingest = ingest_over(store, HashEmbedder(poison={"bad"}), decode=several)
+    (outcome,) = ingest([holding(0, ["a", "one"], ["b", 7], ["c", "bad"])])
+    assert (outcome.kind, outcome.error.stage, outcome.rejected_items) == ("rejected", "embed", [2])
+    assert outcome.error.reason.startswith("item 2: ")
+    assert store.table.keys() == {"a"}
+
+
+@pytest.mark.parametrize("batches", [[[0, 1]], [[0], [1]], [[0], [0, 1], [1]]])
+def test_a_text_that_is_left_out_is_that_of_the_version_before(batches):
+    store, embedder = MemoryStore(), HashEmbedder()
+    ingest = ingest_over(store, embedder, decode=several)
+    records = [holding(0, ["a", "one"]), holding(1, ["a", None])]
+    for batch in batches:
+        ingest([records[number] for number in batch])
+    assert (store.ledger["a"][0].offset, store.ledger["a"][1]) == (1, content_hash("one"))
+    assert (store.table["a"]["metadata"], embedder.embedded) == ('{"at": 1}', ["one"])
+
+
+@pytest.mark.parametrize("before", [[], ["gone"], ["one", "gone"]])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_text_that_is_left_out_and_not_known_is_a_dead_letter(before, at_once):
+    ingest = ingest_over(decode=several)
+    records = [holding(offset, ["a", text]) for offset, text in enumerate([*before, None])]
+    outcomes = ingest(records) if at_once else [ingest([record])[0] for record in records]
+    assert (outcomes[-1].kind, outcomes[-1].error.code) == ("rejected", "text_unavailable")
+
+
+def test_trouble_of_the_world_while_a_record_is_read_is_waited_out():
+    troubles = [StoreUnavailable("no registry")]
+
+    def decode(record):
+        if troubles:
+            raise troubles.pop()
+        return several(record)
+
+    assert kinds(ingest_over(decode=decode)([holding(0, ["a", "one"])])) == ["stored"]

@@ -38,8 +38,8 @@ def test_the_job_never_fails_for_a_checkpoint_that_expired():
 @pytest.mark.parametrize(
     ("outcome", "row"),
     [
-        (Outcome("stored"), ("stored", None, None, None)),
-        (Outcome("rejected", Rejected("decode", "not_json", "no")), ("rejected", "decode", "not_json", "no")),
+        (Outcome("stored"), ("stored", None, None, None, None)),
+        (Outcome("rejected", Rejected("decode", "not_json", "no")), ("rejected", "decode", "not_json", "no", None)),
     ],
 )
 def test_rows_of_the_result(outcome, row):
@@ -62,12 +62,12 @@ def test_the_function_hands_records_on_as_they_are():
     columns = [pd.Series(column, dtype=object) for column in ([b"k", None], [None, b"\xff"], ["t", "t"])]
     result = function.eval(*columns, pd.Series([0, 1], dtype="int32"), pd.Series([5, 6]), moments)
     assert seen == [
-        (b"k", None, "t", 0, 5, 1_764_000_000_123),
-        (None, b"\xff", "t", 1, 6, -1),
+        (b"k", None, "t", 0, 5, 1_764_000_000_123, {}),
+        (None, b"\xff", "t", 1, 6, -1, {}),
         2,
     ]
     assert type(seen[0].partition) is int
-    assert result.to_numpy().tolist() == [["rejected", "decode", "c", "r"]] * 2
+    assert result.to_numpy().tolist() == [["rejected", "decode", "c", "r", None]] * 2
 
 
 def test_rows_that_only_make_a_large_record_count_are_no_records():
@@ -83,7 +83,7 @@ def test_rows_that_only_make_a_large_record_count_are_no_records():
     moments = pd.Series(pd.to_datetime([1, 1, 2], unit="ms"))
     columns = [pd.Series(column, dtype=object) for column in ([b"k", None, None], [b"v", None, b"w"], ["t", None, "t"])]
     result = function.eval(*columns, pd.Series([0, 0, 0], dtype="int32"), pd.Series([5, 5, 6]), moments)
-    assert seen == [(b"k", b"v", "t", 0, 5, 1), (None, b"w", "t", 0, 6, 2), (2, [1, 2])]
+    assert seen == [(b"k", b"v", "t", 0, 5, 1, {}), (None, b"w", "t", 0, 6, 2, {}), (2, [1, 2])]
     assert result["kind"].tolist() == ["stored", None, "stored"]
 
 

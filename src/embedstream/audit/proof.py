@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from embedstream.space import Space
 
 _LEAST_COSINE = 0.9999
-_STEPS = ("match_dead", "once_dead", "drop_stored_dead", "find_heads", "judge")
+_STEPS = ("match_dead", "once_dead", "drop_stored_dead", "inherit", "find_heads", "judge")
 
 
 class Wishes(NamedTuple):
@@ -173,7 +173,8 @@ class _Proof:
             outcomes[outcome] += count
             if outcome == "dead":
                 letters.append(Dead(stage, code, count))
-        ids, messages, moved = (self._count(name) for name in ("count_ids", "count_messages", "count_moved"))
+        ids, moved = self._count("count_ids"), self._count("count_moved")
+        messages, exploded = self._execute(self.sql["count_messages"])[0]
         counts = self._counts()
         lost = self._count("count_lost", counts._asdict()) if counts else 0
         origins: dict[str, int] = dict(self._execute(self.sql["count_origins"]))
@@ -182,7 +183,8 @@ class _Proof:
         kinds = dict(self._execute(self.sql["count_findings"]))
         return Report(
             self._topic, self._settings.pgvector_table, messages, ids, Outcomes(**outcomes),
-            dead_letters=tuple(letters), expired=origins.get("expired", 0) + origins.get("forgotten", 0),
+            exploded=exploded, dead_letters=tuple(letters),
+            expired=origins.get("expired", 0) + origins.get("forgotten", 0),
             newer=origins.get("newer", 0), other_topics=origins.get("elsewhere", 0), sampled=sampled,
             kinds=kinds
             | ({"moved": moved} if moved or self._standing.another_topic else {})

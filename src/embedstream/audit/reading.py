@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstream.audit import records, rows
 from embedstream.audit.records import Range
+from embedstream.decode.default import decoder
 from embedstream.errors import ConfigError, EmbedstreamError
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def shares(ranges: Sequence[Range], count: int) -> list[list[Range]]:
 
 
 def _blocks(settings: Settings, ranges: Sequence[Range], rules: Rules) -> Iterator[Block]:
+    decode = decoder(rules)
     for messages in records.read(settings, settings.kafka_input_topic, ranges):
-        yield rows.sent(messages, rules).encode(), len(messages)
+        yield rows.sent(messages, decode).encode(), len(messages)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ class Outcomes(NamedTuple):
     superseded: int = 0
     late: int = 0
     deleted: int = 0
+    filtered: int = 0
     dead: int = 0
     in_flight: int = 0
     unexplained: int = 0
@@ -63,8 +64,9 @@ class Repair(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """The outcomes, which add up to `messages`, and the findings by kind.
+    """The outcomes, which add up to `messages` and `exploded`, and the findings by kind.
 
+    `messages` are records of the topic, `exploded` what came of them beyond one message each.
     `expired`, `newer` and `other_topics` count ids of the ledger that the messages read do not explain, for a reason.
     `moved` are ids whose place in the ledger is of another topic; they are one finding. `findings` holds the first ids
     of each other kind. `behind_transaction` and `expired_unread` are offsets that no reader of committed records gets
@@ -87,6 +89,7 @@ class Report:
     behind_transaction: int = 0
     expired_unread: int = 0
     troubles: tuple[str, ...] = ()
+    exploded: int = 0
     repair: Repair | None = None
 
     @property
@@ -95,7 +98,7 @@ class Report:
 
     @property
     def closes(self) -> bool:
-        return self.messages == sum(self.outcomes)
+        return self.messages + self.exploded == sum(self.outcomes)
 
     def as_facts(self) -> dict[str, object]:
         """For JSON; `left_out` says how many findings of each kind are not listed."""
@@ -125,10 +128,12 @@ class Report:
     def _figures(self) -> str:
         rows: list[tuple[str, int, str]] = [
             (f"topic {self.topic}", self.messages, f"messages, {self.ids:,} ids"),
+            *([("exploded", self.exploded, "more that came of them")] if self.exploded else []),
             ("stored", self.outcomes.stored, f"stand in table {self.table}"),
             ("superseded", self.outcomes.superseded, "have a newer version"),
             ("late", self.outcomes.late, "lost against a message before them, only by their time"),
             ("deleted", self.outcomes.deleted, "deletes that took effect"),
+            *([("filtered", self.outcomes.filtered, "left out by the mapping")] if self.outcomes.filtered else []),
             ("dead", self.outcomes.dead, "in the dead-letter topic"),
             *((f"  {each.stage} {each.code}", each.messages, "") for each in self.dead_letters),
             ("in flight", self.outcomes.in_flight, "not in the table yet"),
@@ -148,7 +153,8 @@ class Report:
 
     def _sum(self) -> str:
         sign, verdict = ("=", "closes") if self.closes else ("≠", "does not close")
-        return f"{verdict}: {self.messages:,} {sign} {' + '.join(f'{part:,}' for part in self.outcomes)}"
+        messages = f"{self.messages:,}" + (f" + {self.exploded:,}" if self.exploded else "")
+        return f"{verdict}: {messages} {sign} {' + '.join(f'{part:,}' for part in self.outcomes)}"
 
     def _verdict(self) -> str:
         if self.equal:

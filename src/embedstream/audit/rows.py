@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from embedstream.decode.default import decode
-from embedstream.decode.message import Delete, Record, Rules
+from embedstream.decode.message import Decode, Delete, Item, Record
+from embedstream.errors import RetryLater
 from embedstream.kafka import headers_of
 
 if TYPE_CHECKING:
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 _ESCAPES = str.maketrans({"\0": "\N{REPLACEMENT CHARACTER}", "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
+_NOTHING = "\t\\N" * 6 + "\n"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def sent(messages: Iterable[Message], rules: Rules) -> str:
-    """Lines for the table `sent`."""
-    return "".join(_sent(record_of(message), rules) for message in messages)
+def sent(messages: Iterable[Message], decode: Decode) -> str:
+    """Lines for the table `sent`; raises RetryLater where the outside world is asked and does not answer."""
+    return "".join(_sent(record_of(message), decode) for message in messages)
 
 
 def record_of(message: Message) -> Record:
@@ -30,23 +31,34 @@ def record_of(message: Message) -> Record:
     return Record(message.key(), message.value(), *place, timestamp if kind else -1)
 
 
-def _sent(record: Record, rules: Rules) -> str:
-    place = f"{record.partition}\t{record.offset}\t{record.timestamp}"
+def _sent(record: Record, decode: Decode) -> str:
+    place = f"{record.partition}\t{record.offset}"
     try:
-        item = decode(record, rules)
+        items = decode(record)
+    except RetryLater:
+        raise
     except Exception:  # noqa: BLE001 - the job rejects whatever fails
-        return f"{place}\tf\trejected\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\n"
+        return f"{place}\t0\tf\t{record.timestamp}\tf\trejected{_NOTHING}"
+    if not items:
+        return f"{place}\t0\tf\t{record.timestamp}\tf\tfiltered{_NOTHING}"
+    return "".join(
+        f"{place}\t{item.version.item}\t{'t' if number else 'f'}\t{record.timestamp}\t{_facts(item)}"
+        for number, item in enumerate(items)
+    )
+
+
+def _facts(item: Item) -> str:
     event_time = item.version.event_time.isoformat()
     head = f"{_escaped(item.id)}\t{event_time}"
     if isinstance(item, Delete):
-        return f"{place}\tf\tdeleted\t{head}\t\\N\t\\N\t\\N\t\\N\n"
+        return f"f\tdeleted\t{head}\t\\N\t\\N\t\\N\t\\N\n"
     source = _NULL if item.source is None else _escaped(item.source)
     # They are one object for most messages, and to write it takes a while.
     said = event_time if item.timestamp is item.version.event_time else item.timestamp.isoformat()
     metadata = item.metadata.replace("\\", "\\\\")
     timed = "t" if item.timed else "f"
     hash_ = f"\\\\x{item.content_hash.hex()}" if item.content_hash else _NULL
-    return f"{place}\t{timed}\tlive\t{head}\t{hash_}\t{source}\t{said}\t{metadata}\n"
+    return f"{timed}\tlive\t{head}\t{hash_}\t{source}\t{said}\t{metadata}\n"
 
 
 def _escaped(text: str) -> str:
@@ -60,15 +72,17 @@ def dead(messages: Iterable[Message], topic: str) -> str:
 
 
 def _dead(headers: dict[str, bytes | None]) -> tuple[str, str]:
-    """Where a dead letter came from, and its line; what has no coordinates comes from nowhere."""
-    topic, partition, offset, at, topic_id, stage, code = (
+    """Where a dead letter came from, and its lines; what has no coordinates comes from nowhere."""
+    topic, partition, offset, items, at, topic_id, stage, code = (
         (headers.get(f"dlq.{name}") or b"").decode(errors="replace")
-        for name in ("topic", "partition", "offset", "timestamp", "topic_id", "stage", "error")
+        for name in ("topic", "partition", "offset", "items", "timestamp", "topic_id", "stage", "error")
     )
     if not (partition.isdecimal() and offset.isdecimal() and int(partition) < 2**31 and int(offset) < 2**63):
         return "", ""
-    facts = (_milliseconds(at), _escaped(topic_id) or _NULL, _escaped(stage), _escaped(code))
-    return topic, "\t".join((str(int(partition)), str(int(offset)), *facts)) + "\n"
+    place = f"{int(partition)}\t{int(offset)}"
+    facts = "\t".join((_milliseconds(at), _escaped(topic_id) or _NULL, _escaped(stage), _escaped(code)))
+    numbers = [item for item in items.split(",") if item.isdecimal() and int(item) < 2**31]
+    return topic, "".join(f"{place}\t{item}\t{facts}\n" for item in numbers or [_NULL])
 
 
 def _milliseconds(moment: str) -> str:

@@ -27,7 +27,11 @@ from embedstream.decode.timestamps import parse_timestamp
 from embedstream.errors import Rejected
 
 if TYPE_CHECKING:
-    from embedstream.decode.message import Record, Rules
+    from embedstream.decode.message import Decode, Record, Rules
+
+
+def decoder(rules: Rules) -> Decode:
+    return lambda record: (decode(record, rules),)
 
 
 def decode(record: Record, rules: Rules) -> Message | Delete:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
 from embedstream.limits import record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from embedstream.settings import Settings
@@ -71,6 +71,14 @@ class Message(NamedTuple):
     metadata: str
     timed: bool = True
 
+
+Item: TypeAlias = "Message | Delete"
+Decode: TypeAlias = "Callable[[Record], Sequence[Item]]"
+"""What a record asks for, none of it where the pipeline leaves the record out.
+
+Raises Rejected (stage decode) for a record of which nothing can ever be stored, RetryLater where the outside world is
+asked and does not answer.
+"""
 
 VersionBy: TypeAlias = Literal["time", "record"]
 

@@ -16,6 +16,7 @@ from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
 from embedstream import embedding, kafka, store
+from embedstream.decode.default import decoder
 from embedstream.decode.message import Record, Rules
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
     from embedstream.space import Space
 
-RESULT = DataTypes.ROW([DataTypes.FIELD(name, DataTypes.STRING()) for name in ("kind", "stage", "error", "reason")])
+_FIELDS = ("kind", "stage", "error", "reason", "items")
+RESULT = DataTypes.ROW([DataTypes.FIELD(name, DataTypes.STRING()) for name in _FIELDS])
 
-_NO_ROW = (None,) * len(RESULT.fields)
+_NO_ROW = (None,) * len(_FIELDS)
 
 
 class IngestFunction(ScalarFunction):
-    """Rows of `RESULT`, one for each record; stage, error and reason only where a record was rejected.
+    """Rows of `RESULT`, one for each record; stage, error and reason only where a record was rejected, items where only
+    some of the messages that came of it were.
 
     The world is first asked for in the first call, where Patience waits out its trouble, not in `open`.
     """
@@ -69,7 +72,7 @@ class IngestFunction(ScalarFunction):
         rows = iter(outcomes)
         return pd.DataFrame(
             [_row(next(rows)) if has_record else _NO_ROW for has_record in whole],
-            columns=RESULT.field_names(), dtype=object,
+            columns=_FIELDS, dtype=object,
         )  # fmt: skip
 
     def _build(self) -> Ingest:
@@ -78,7 +81,7 @@ class IngestFunction(ScalarFunction):
         return Ingest(
             EmbeddingClient(settings, space, self._patience),
             store.TableStore(settings, space, partial(kafka.has_record, settings)),
-            Rules.of(settings, space.model_name),
+            decoder(Rules.of(settings, space.model_name)),
             self._patience,
         )
 
@@ -95,7 +98,10 @@ def _space(settings: Settings) -> Space:
 
 def _row(outcome: Outcome) -> tuple[str | None, ...]:
     error = outcome.error
-    return (outcome.kind, error.stage, error.code, error.reason) if error else (outcome.kind, None, None, None)
+    if error is None:
+        return (outcome.kind, None, None, None, None)
+    items = ",".join(map(str, outcome.rejected_items)) if outcome.items else None
+    return (outcome.kind, error.stage, error.code, error.reason, items)
 
 
 def _end_with_task_manager() -> None:

@@ -54,8 +54,8 @@ class JobMetrics:
         self._patience = patience
         self._totals: Counter[str] = Counter()
         names = [
-            *KINDS, "embedded_texts", "embed_calls_saved", "retries", "waited_ms", "latency_count", "latency_sum_ms",
-            *(f"latency_le_{bound}ms" for bound in BOUNDS_MS),
+            *KINDS, "exploded", "embedded_texts", "embed_calls_saved", "retries", "waited_ms",
+            "latency_count", "latency_sum_ms", *(f"latency_le_{bound}ms" for bound in BOUNDS_MS),
         ]  # fmt: skip
         self._counters: dict[str, Any] = {name: group.counter(name) for name in names}
         self._window = Window()
@@ -64,8 +64,10 @@ class JobMetrics:
 
     def count(self, ingest: Ingest, outcomes: Sequence[Outcome], recorded: Milliseconds, now_ms: int) -> None:
         """Add a batch: its outcomes, and the ages that its records had when they were committed."""
-        for kind, number in Counter(outcome.kind for outcome in outcomes).items():
+        kinds = [item.kind for outcome in outcomes for item in outcome.items.values() or (outcome,)]
+        for kind, number in Counter(kinds).items():
             self._counters[kind].inc(number)
+        self._counters["exploded"].inc(len(kinds) - len(outcomes))
         is_searchable = np.array([outcome.kind in _SEARCHABLE for outcome in outcomes], bool)
         self._count_latencies(np.maximum(now_ms - recorded[is_searchable], 0))
         self._rise("embedded_texts", ingest.texts_embedded)

@@ -36,6 +36,9 @@ ATTEMPTS = "GREATEST(COALESCE(TRY_CAST(DECODE(headers['dlq.attempts'], 'UTF-8') 
 _OMITTED = "'dlq.omitted', ENCODE(CONCAT_WS(',', {parts}), 'UTF-8')"
 
 
+_ITEMS = "ENCODE(COALESCE(outcome.items, {job}), 'UTF-8')"
+
+
 class Origin(NamedTuple):
     """The first offset to read of each partition, and the id of the topic; what is not named is read from its start."""
 
@@ -159,6 +162,10 @@ def insert(settings: Settings, letter: Letter, origin: Origin = _UNKNOWN) -> str
         **({"topic_id": quoted(origin.topic_id)} if origin.topic_id else {}),
     }
     pairs = ", ".join(f"'dlq.{name}', ENCODE({value}, 'UTF-8')" for name, value in headers.items())
+    # A union with nothing new, or with the messages of the record that were rejected where others were not.
+    items = f"MAP[CASE WHEN outcome.items IS NULL THEN 'dlq.job' ELSE 'dlq.items' END, {_ITEMS}]".format(
+        job=quoted(settings.flink_job_name)
+    )
     kept = {"value": _within("v", letter.value), "key": _within("k", letter.key)}
     kept["headers"] = _headers_within(letter.headers)
     omitted = ", ".join(f"CASE WHEN NOT {fits} THEN '{part}' END" for part, fits in kept.items())
@@ -167,9 +174,9 @@ def insert(settings: Settings, letter: Letter, origin: Origin = _UNKNOWN) -> str
         SELECT
             CASE WHEN {kept["key"]} THEN k END, CASE WHEN {kept["value"]} THEN v END,
             CASE
-                WHEN {" AND ".join(kept.values())} THEN MAP_UNION(headers, MAP[{pairs}])
-                WHEN {kept["headers"]} THEN MAP_UNION(headers, MAP[{pairs}, {_OMITTED.format(parts=omitted)}])
-                ELSE MAP[{pairs}, {_OMITTED.format(parts=omitted)}]
+                WHEN {" AND ".join(kept.values())} THEN MAP_UNION(headers, MAP[{pairs}], {items})
+                WHEN {kept["headers"]} THEN MAP_UNION(headers, MAP[{pairs}, {_OMITTED.format(parts=omitted)}], {items})
+                ELSE MAP_UNION(MAP[{pairs}, {_OMITTED.format(parts=omitted)}], {items})
             END
         FROM outcomes WHERE outcome.error IS NOT NULL
     """  # noqa: S608

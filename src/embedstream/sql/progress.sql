@@ -72,12 +72,12 @@ WHERE (p.topic, p.partition) = (SELECT topic, partition FROM {progress} ORDER BY
 
 -- name: forget_missing
 -- Older than any record of the same time: the record that made the row makes it again.
-UPDATE {ledger} AS l SET topic = '', partition = -1, "offset" = -1
+UPDATE {ledger} AS l SET topic = '', partition = -1, "offset" = -1, item = 0
 WHERE state = 'live' AND NOT EXISTS (SELECT FROM {table} AS t WHERE t.id = l.id)
 
 -- name: adopt
 UPDATE {ledger} SET
-    topic = '', partition = -1, "offset" = -1,
+    topic = '', partition = -1, "offset" = -1, item = 0,
     event_time = CASE WHEN %(version_by)s = 'record' THEN 'epoch' ELSE event_time END
 WHERE topic IN (%(topic)s, '') OR %(version_by)s <> (SELECT version_by FROM {space})
 

@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS {ledger} (
     content_hash bytea CHECK ((content_hash IS NULL) = (state = 'deleted')),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
+-- The number of the message among those that came of one record.
+ALTER TABLE {ledger} ADD COLUMN IF NOT EXISTS item integer NOT NULL DEFAULT 0;
 
 CREATE TABLE IF NOT EXISTS {progress} (
     topic text COLLATE "C" NOT NULL,

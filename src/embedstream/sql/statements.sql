@@ -23,7 +23,7 @@ WHERE name IN (
 -- name: look_up
 -- One look for each id, in either table: a join may be planned to compare every id with every other.
 SELECT
-    l.id, l.event_time, l.topic, l.partition, l."offset",
+    l.id, l.event_time, l.topic, l.partition, l."offset", l.item,
     CASE WHEN (SELECT true FROM {table} AS t WHERE t.id = l.id) THEN l.content_hash END
 FROM unnest(%(ids)b::text[]) AS asked (id)
 CROSS JOIN LATERAL (SELECT * FROM {ledger} AS l WHERE l.id = asked.id COLLATE "C" LIMIT 1) AS l
@@ -32,20 +32,20 @@ CROSS JOIN LATERAL (SELECT * FROM {ledger} AS l WHERE l.id = asked.id COLLATE "C
 -- Decides who wins. Rows are locked in the order of their ids, or two batches would deadlock.
 -- A row without a vector wins only where the stored vector is the one of its very text. No EXISTS: it may be planned to
 -- read the whole table.
-INSERT INTO {ledger} AS l (id, event_time, topic, partition, "offset", state, content_hash, updated_at)
-SELECT id, event_time, topic, partition, "offset", state, content_hash, now()
+INSERT INTO {ledger} AS l (id, event_time, topic, partition, "offset", item, state, content_hash, updated_at)
+SELECT id, event_time, topic, partition, "offset", item, state, content_hash, now()
 FROM unnest(
     %(id)b::text[], %(event_time)b::timestamptz[], %(topic)b::text[], %(partition)b::integer[], %(offset)b::bigint[],
-    %(state)b::text[], %(content_hash)b::bytea[], %(decided)b::boolean[]
-) AS i (id, event_time, topic, partition, "offset", state, content_hash, decided)
+    %(item)b::integer[], %(state)b::text[], %(content_hash)b::bytea[], %(decided)b::boolean[]
+) AS i (id, event_time, topic, partition, "offset", item, state, content_hash, decided)
 WHERE decided OR (SELECT true FROM {table} AS t WHERE t.id = i.id COLLATE "C")
 ORDER BY id COLLATE "C"
 ON CONFLICT (id) DO UPDATE SET
     event_time = excluded.event_time, topic = excluded.topic, partition = excluded.partition,
-    "offset" = excluded."offset", state = excluded.state, content_hash = excluded.content_hash,
+    "offset" = excluded."offset", item = excluded.item, state = excluded.state, content_hash = excluded.content_hash,
     updated_at = excluded.updated_at
-WHERE (l.event_time, l.topic, l.partition, l."offset")
-    < (excluded.event_time, excluded.topic, excluded.partition, excluded."offset")
+WHERE (l.event_time, l.topic, l.partition, l."offset", l.item)
+    < (excluded.event_time, excluded.topic, excluded.partition, excluded."offset", excluded.item)
 AND (%(all_decided)s OR l.content_hash = excluded.content_hash OR excluded.id = ANY(%(decided_ids)b::text[]))
 RETURNING id, (xmax = 0), updated_at
 

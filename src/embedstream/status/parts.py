@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # A service that answers its health at all does so at once.
 _SERVICE_TIMEOUT = 5.0
-OUTCOMES = ("stored", "unchanged", "superseded", "late", "deleted", "rejected")
+OUTCOMES = ("stored", "unchanged", "superseded", "late", "deleted", "filtered", "rejected")
 _SUMS = ("embedded_texts", "embed_calls_saved", "retries", "waited_ms")
 _PERCENTILES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
 

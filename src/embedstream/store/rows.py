@@ -40,6 +40,7 @@ def claims(changes: Sequence[Change]) -> dict[str, Any]:
         "topic": [item.version.topic for item in items],
         "partition": [item.version.partition for item in items],
         "offset": [item.version.offset for item in items],
+        "item": [item.version.item for item in items],
         "state": ["deleted" if isinstance(item, Delete) else "live" for item in items],
         "content_hash": [None if isinstance(item, Delete) else item.content_hash for item in items],
         "decided": decided,

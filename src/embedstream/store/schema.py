@@ -24,6 +24,7 @@ _TYPES = {2000: "vector", 4000: "halfvec"}
 # The columns that tell a relation of this version from those of earlier ones.
 _NEWEST = {
     "space": {"index_dropped_at", "table_id", "version_by", "progress_since"},
+    "ledger": {"item"},
     "progress": {"topic_id", "cluster_id", "next", "late", "ids", "back_from"},
 }
 
