@@ -16,11 +16,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class _Patient(Kafka):
+    """Tests send records of fixed times, which are older than what a topic keeps from some day on."""
+
+    def _write_properties(self, data: Path) -> None:
+        super()._write_properties(data)
+        with self._properties.open("a") as file:
+            file.write("log.retention.check.interval.ms=86400000\n")
+
+
 @contextmanager
 def kafka_broker(directory: Path) -> Iterator[str]:
     """Yield the bootstrap servers."""
     port = free_port()
     controller_port = free_port(avoid=frozenset({port}))
-    broker = Kafka(directory, port, controller_port, cache_directory(load_settings()), directory / "kafka.log")
+    broker = _Patient(directory, port, controller_port, cache_directory(load_settings()), directory / "kafka.log")
     with running(broker):
         yield broker.address
