@@ -70,6 +70,19 @@ def test_the_function_hands_records_on_as_they_are():
     assert result.to_numpy().tolist() == [["rejected", "decode", "c", "r", None]] * 2
 
 
+def test_the_function_hands_on_the_headers_that_it_asks_for():
+    seen = []
+    function = IngestFunction(load_settings(), ["a", "b"])
+    function._metrics = type("Metrics", (), {"count": lambda *_: None})()
+    function._ingest = lambda records: [seen.append(record.headers) or Outcome("stored") for record in records]
+    columns = [pd.Series(column, dtype=object) for column in ([b"k"] * 3, [b"v"] * 3, ["t", None, "t"])]
+    headers = [pd.Series(column, dtype=object) for column in ([b"1", None, None], [None, None, b"2"])]
+    moments = pd.Series(pd.to_datetime([1, 1, 2], unit="ms"))
+    function.eval(*columns, pd.Series([0, 0, 0], dtype="int32"), pd.Series([5, 5, 6]), moments, *headers)
+    assert seen == [{"a": b"1"}, {"b": b"2"}]
+    assert "CAST(headers['it''s'] AS VARBINARY(65536))" in tables.outcomes(load_settings(), ["it's"])
+
+
 def test_rows_that_only_make_a_large_record_count_are_no_records():
     seen = []
 

@@ -25,6 +25,8 @@ from embedstream.retry import Patience
 from embedstream.settings import worker_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedstream.ingest import Outcome
     from embedstream.settings import Settings
     from embedstream.space import Space
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 _FIELDS = ("kind", "stage", "error", "reason", "items")
 RESULT = DataTypes.ROW([DataTypes.FIELD(name, DataTypes.STRING()) for name in _FIELDS])
 
+# Key, value, topic, partition, offset and timestamp; the headers that the mapping asks for follow.
+_FIXED = 6
 _NO_ROW = (None,) * len(_FIELDS)
 
 
@@ -42,8 +46,9 @@ class IngestFunction(ScalarFunction):
     The world is first asked for in the first call, where Patience waits out its trouble, not in `open`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, headers: Sequence[str] = ()) -> None:
         self._submitted = settings
+        self._headers = tuple(headers)
 
     def is_deterministic(self) -> bool:
         return False
@@ -62,9 +67,14 @@ class IngestFunction(ScalarFunction):
     def eval(self, *columns: pd.Series[Any]) -> pd.DataFrame:
         # Rows without a topic only make a large record count for more; see `tables.weighed`.
         whole = columns[2].notna()
-        key, value, topic, partition, offset, timestamp = columns if whole.all() else (each[whole] for each in columns)
+        *fields, timestamp = (columns if whole.all() else [each[whole] for each in columns])[:_FIXED]
         milliseconds = timestamp.astype("datetime64[ms]").astype("int64")
-        records = [Record(*fields) for fields in zip(key, value, topic, partition, offset, milliseconds, strict=True)]
+        records = [Record(*each) for each in zip(*fields, milliseconds, strict=True)]
+        if self._headers:
+            records = [
+                record._replace(headers=self._named(values))
+                for record, *values in zip(records, *(each[whole] for each in columns[_FIXED:]), strict=True)
+            ]
         if self._ingest is None:
             self._ingest = self._build()
         outcomes = self._ingest(records)
@@ -74,6 +84,10 @@ class IngestFunction(ScalarFunction):
             [_row(next(rows)) if has_record else _NO_ROW for has_record in whole],
             columns=_FIELDS, dtype=object,
         )  # fmt: skip
+
+    def _named(self, values: Sequence[bytes | None]) -> dict[str, bytes | None]:
+        """The headers that are there; one without a value is taken for missing, since SQL tells no difference."""
+        return {name: value for name, value in zip(self._headers, values, strict=True) if value is not None}
 
     def _build(self) -> Ingest:
         settings = self._settings

@@ -10,7 +10,7 @@ from embedstream.kafka import java_config
 from embedstream.limits import BUNDLE_SHARES, SHARE_BYTES, Letter, record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from embedstream.settings import Settings
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # it keeps the planner from computing this after the function, which would hold the whole record for each such row.
 _OUTCOMES = """
 CREATE TEMPORARY VIEW outcomes AS
-SELECT *, ingest(k, {value}, topic, `partition`, `offset`, CAST(ts AS TIMESTAMP(3))) AS outcome
+SELECT *, ingest({arguments}) AS outcome
 FROM (
     SELECT
         CASE WHEN share = 'all' THEN k END AS k,
@@ -29,6 +29,9 @@ FROM (
     FROM weighed CROSS JOIN UNNEST(shares) AS parts (share)
 )
 """
+
+HEADER_BYTES = 65_536
+"""As much of a header as a mapping sees."""
 
 # A replay says how often the message was rejected before; what a producer wrote there by chance counts as nothing.
 ATTEMPTS = "GREATEST(COALESCE(TRY_CAST(DECODE(headers['dlq.attempts'], 'UTF-8') AS INT), 0), 0) + CAST(1 AS BIGINT)"
@@ -104,9 +107,15 @@ def weighed(letter: Letter) -> str:
     """  # noqa: S608
 
 
-def outcomes(settings: Settings) -> str:
-    """The function sees at most a byte more than it takes."""
-    return _OUTCOMES.format(value=_cut("v", record_bytes(settings.max_text_bytes) + 1))
+def outcomes(settings: Settings, headers: Sequence[str] = ()) -> str:
+    """The function sees at most a byte more than it takes of a value, and of the headers those that it asks for.
+
+    Each of them is a column: a map crashes vectorized functions.
+    """
+    value = _cut("v", record_bytes(settings.max_text_bytes) + 1)
+    named = [_cut(f"headers[{quoted(name)}]", HEADER_BYTES) for name in headers]
+    arguments = ["k", value, "topic", "`partition`", "`offset`", "CAST(ts AS TIMESTAMP(3))", *named]
+    return _OUTCOMES.format(arguments=", ".join(arguments))
 
 
 def _cut(column: str, size: int) -> str:
