@@ -12,7 +12,7 @@ from embedstream.display import duration
 from embedstream.errors import EmbedstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from embedstream.kafka import Identity, Log, Position
@@ -30,6 +30,14 @@ class Trouble(NamedTuple):
         return f"{self.fact}: {self.remedy}"
 
 
+class Moved(NamedTuple):
+    """`what` (cluster or topic) has this id now, and had those `before`."""
+
+    what: str
+    id: str
+    before: Sequence[str]
+
+
 class Standing(NamedTuple):
     """`progress` is what the table says by partition, {} where it says nothing; `identity` is the broker's word."""
 
@@ -42,16 +50,12 @@ class Standing(NamedTuple):
     @property
     def another_topic(self) -> Trouble | None:
         """The table was filled from a topic of this name that was another one, or stood elsewhere."""
-        found = self.identity
-        recorded = {(each.cluster_id, each.topic_id) for each in self.progress.values()}
-        if found is None or not any(_differ(*pair, found) for pair in recorded):
+        moved = moved_from(self.progress, self.identity) if self.identity else None
+        if moved is None:
             return None
-        clusters = {cluster for cluster, _ in recorded if cluster not in (None, found.cluster_id)}
-        what = f"cluster {found.cluster_id}" if clusters else f"id {found.topic_id}"
-        before = sorted(clusters or {str(topic_id) for _, topic_id in recorded} - {str(found.topic_id)})
         return Trouble(
-            f"topic {self.topic} ({what}) is another topic than the one that the table was filled from "
-            f"({', '.join(before)})",
+            f"topic {self.topic} ({'id' if moved.what == 'topic' else moved.what} {moved.id}) is another topic than "
+            f"the one that the table was filled from ({', '.join(moved.before)})",
             "embedstream submit --adopt-topic reads it from its first record; or set KAFKA_INPUT_TOPIC, or KAFKA_*",
         )
 
@@ -125,8 +129,15 @@ def describe_held(position: Position) -> str:
     )
 
 
-def _differ(cluster_id: str | None, topic_id: str | None, found: Identity) -> bool:
-    """What is not known on either side differs from nothing."""
-    return cluster_id not in (None, found.cluster_id) or (
-        None not in (topic_id, found.topic_id) and topic_id != found.topic_id
-    )
+def moved_from(progress: Mapping[int, Progress], found: Identity) -> Moved | None:
+    """Whether a table was filled from another topic than this; what is not known on either side differs from nothing.
+
+    That the cluster is another one comes first, since then the topic is, too.
+    """
+    for what, id, recorded in (
+        ("cluster", found.cluster_id, {each.cluster_id for each in progress.values()}),
+        ("topic", found.topic_id, {each.topic_id for each in progress.values()}),
+    ):
+        if id and (before := sorted(name for name in recorded if name not in (None, id))):
+            return Moved(what, id, before)
+    return None

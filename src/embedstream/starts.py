@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from embedstream import kafka, store
 from embedstream.errors import ConfigError
+from embedstream.standing import moved_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,17 +67,13 @@ def choose(position: Position, progress: Progress | None, table: Table) -> Start
 
 def check_identity(settings: Settings, progress: Mapping[int, Progress], identity: Identity) -> None:
     """Raises ConfigError where the table was made from another topic of this name, or from one of another cluster."""
-    for name, id, known in (
-        ("topic", identity.topic_id, {each.topic_id for each in progress.values()}),
-        ("cluster", identity.cluster_id, {each.cluster_id for each in progress.values()}),
-    ):
-        if id and (others := known - {None, id}):
-            raise ConfigError(
-                f"table {settings.pgvector_table} was made from topic {settings.kafka_input_topic} of {name} "
-                f"{', '.join(map(str, others))}, but the {name} is {id} now (recreated, mirrored or moved): "
-                "embedstream submit --replace --adopt-topic reads it from its start, and lets its records win over "
-                "stored versions of the same time; or set PGVECTOR_TABLE to another table"
-            )
+    if moved := moved_from(progress, identity):
+        raise ConfigError(
+            f"table {settings.pgvector_table} was made from topic {settings.kafka_input_topic} of {moved.what} "
+            f"{', '.join(moved.before)}, but the {moved.what} is {moved.id} now (recreated, mirrored or moved): "
+            "embedstream submit --replace --adopt-topic reads it from its start, and lets its records win over "
+            "stored versions of the same time; or set PGVECTOR_TABLE to another table"
+        )
 
 
 def begin(settings: Settings, *, adopts: bool = False) -> list[Start]:
