@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
-from embedstream.settings import Settings
+from embedstream.settings import OF_NO_VARIABLE, Settings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"(<!-- configuration -->\n).*?(<!-- /configuration -->)", re.DOTALL)
@@ -16,7 +16,9 @@ BLOCK = re.compile(r"(<!-- configuration -->\n).*?(<!-- /configuration -->)", re
 
 def table() -> str:
     rows = [
-        f"| `{name.upper()}` | {_default(field)} | {_meaning(field)} |" for name, field in Settings.model_fields.items()
+        f"| `{name.upper()}` | {_default(field)} | {_meaning(field)} |"
+        for name, field in Settings.model_fields.items()
+        if name not in OF_NO_VARIABLE
     ]
     return "\n".join(["| Variable | Default | What it is |", "|---|---|---|", *rows, ""])
 

@@ -19,7 +19,9 @@ from embedstream.display import as_json, first_line, json_with_list, printable, 
 from embedstream.errors import EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
-from embedstream.options import AsJson, command_group
+from embedstream.options import AsJson, OfPipeline, command_group
+from embedstream.pipelines.choice import pipeline_settings
+from embedstream.pipelines.commands import app as pipelines_app
 from embedstream.settings import load_settings
 
 app = command_group(
@@ -30,6 +32,7 @@ app = command_group(
 app.add_typer(local_app, name="local")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(index_app, name="index")
+app.add_typer(pipelines_app, name="pipelines")
 
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]
 
@@ -78,6 +81,7 @@ def submit(
         Path | None, typer.Option(help="With --follow: a file that exists while every task of the job runs.")
     ] = None,
     logs: Annotated[Path | None, typer.Option(help="With --follow: a directory of Flink's logs to print.")] = None,
+    pipeline: OfPipeline = None,
 ) -> None:
     """Create topics and table where they are missing, and start the job unless it runs already.
 
@@ -86,12 +90,12 @@ def submit(
     from embedstream.submit import submit
 
     if not follow:
-        submit(load_settings(), say, replace=replace, adopts=adopt_topic, timeout=timeout)
+        submit(pipeline_settings(pipeline), say, replace=replace, adopts=adopt_topic, timeout=timeout)
         return
     from embedstream.follow import follow as keep
     from embedstream.logtail import LogTail
 
-    keep(load_settings(), say, ready_file, LogTail(logs, say) if logs else lambda: None)
+    keep(pipeline_settings(pipeline), say, ready_file, LogTail(logs, say) if logs else lambda: None)
 
 
 @app.command()
@@ -132,6 +136,7 @@ def send(
     stream: Annotated[
         bool, typer.Option("--stream", help="Send each line once it is read, for input without end, up to a bad one.")
     ] = False,
+    pipeline: OfPipeline = None,
     json: AsJson = False,
 ) -> None:
     """Send messages, or deletes, to the input topic.
@@ -143,7 +148,7 @@ def send(
     """
     from embedstream.send import Checker, model_of_service, send_deletes, send_lines, stream_lines
 
-    settings = load_settings()
+    settings = pipeline_settings(pipeline)
     topic = settings.kafka_input_topic
     checker = Checker(settings, key_field, model_of_service(settings, partial(say, to_stderr=True)))
     source = file or sys.stdin.buffer
@@ -176,6 +181,7 @@ def search(
     ef_search: Annotated[
         int | None, typer.Option(min=1, max=1000, help="More find what the index misses, and take longer.")
     ] = None,
+    pipeline: OfPipeline = None,
     json: AsJson = False,
 ) -> None:
     """Find the rows that are nearest in meaning.
@@ -184,7 +190,7 @@ def search(
     """
     from embedstream.search import Wishes, parse_where, search
 
-    hits = search(load_settings(), words, Wishes(count, parse_where(where or ()), exact, ef_search))
+    hits = search(pipeline_settings(pipeline), words, Wishes(count, parse_where(where or ()), exact, ef_search))
     if json:
         say(as_json([hit._asdict() for hit in hits]))
     else:
@@ -196,6 +202,7 @@ def search(
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until Ctrl-C.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 where the pipeline is not healthy.")] = False,
+    pipeline: OfPipeline = None,
     json: AsJson = False,
 ) -> None:
     """Print how far, how fresh and how healthy the pipeline is; a part that is away costs its own line only.
@@ -206,7 +213,7 @@ def status(
     from embedstream.status.show import as_text
     from embedstream.status.watch import watch as keep_looking
 
-    observer = Observer(load_settings())
+    observer = Observer(pipeline_settings(pipeline))
     if watch:
         keep_looking(observer, say, json=json)
         return
@@ -216,7 +223,7 @@ def status(
 
 
 @app.command()
-def doctor(json: AsJson = False) -> None:
+def doctor(pipeline: OfPipeline = None, json: AsJson = False) -> None:
     """Check service, database, broker, clocks and Flink, and say what to do; exit 1 where something is wrong.
 
     Writes nothing anywhere, so it can be run before the first message as well as beside a running job.
@@ -225,7 +232,7 @@ def doctor(json: AsJson = False) -> None:
     """
     from embedstream.doctor import examine
 
-    findings = examine(load_settings())
+    findings = examine(pipeline_settings(pipeline))
     lines = (printable(str(finding)) for finding in findings)
     say(as_json([finding._asdict() for finding in findings]) if json else "\n".join(lines))
     raise typer.Exit(any(finding.state == "FAIL" for finding in findings))
@@ -233,10 +240,12 @@ def doctor(json: AsJson = False) -> None:
 
 @app.command()
 def audit(
+    *,
     sample: Annotated[int, typer.Option(min=0, help="Embed so many random rows again, and compare.")] = 0,
     repair: Annotated[bool, typer.Option("--repair", help="Send again what is wrong, remove orphans.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what --repair would do.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Ids to list of each kind of finding.")] = 20,
+    pipeline: OfPipeline = None,
     json: AsJson = False,
 ) -> None:
     """Prove that the table is what the topic says; exit code 1 where it is not.
@@ -245,7 +254,7 @@ def audit(
     """
     from embedstream.audit import Wishes, audit
 
-    report = audit(load_settings(), Wishes(sample, limit, repair, dry_run))
+    report = audit(pipeline_settings(pipeline), Wishes(sample, limit, repair, dry_run))
     say(as_json(report.as_facts()) if json else report)
     sys.exit(0 if report.equal else 1)
 

@@ -8,6 +8,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+OfPipeline = Annotated[
+    str | None, typer.Option("--pipeline", metavar="NAME", help="Pipeline of embedstream.yaml, where it has several.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

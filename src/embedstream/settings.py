@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from embedstream.decode.spec import Decoding
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pydantic.fields import FieldInfo
 
@@ -37,10 +38,25 @@ _SYNONYMS = {
 }  # fmt: skip
 
 
+OF_NO_VARIABLE = frozenset({"decoding"})
+"""The settings that no environment variable says, but the pipeline file."""
+
+
+class _VariableSource(EnvSettingsSource):
+    """Reads the value of a field from the variable of its name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        if field_name in OF_NO_VARIABLE:
+            return None, field_name, False
+        return super().get_field_value(field, field_name)
+
+
 class _FileSource(PydanticBaseSettingsSource):
     """Reads the value of a field from the file that `<NAME>_FILE` names."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        if field_name in OF_NO_VARIABLE:
+            return None, field_name, False
         path = os.environ.get(f"{field_name.upper()}_FILE")
         return (Path(path).read_text(encoding="utf-8").strip() if path else None, field_name, False)
 
@@ -217,11 +233,19 @@ class Settings(BaseSettings):
         10, ge=1, description="seconds that a service which was told to stop may take to finish what it accepted"
     )
 
+    embedstream_file: Path | None = Field(
+        None,
+        description="file of pipelines (not set: embedstream.yaml in the working directory, where there is one)",
+    )
     embedstream_cache_dir: Path | None = Field(
         None, description="where downloaded jars are kept (not set: the user's cache directory)"
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severe level logged")
+
+    decoding: Decoding | None = Field(
+        None, description="what the pipeline file makes of the topic's records (None: messages under their own names)"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -259,15 +283,15 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _FileSource(settings_cls)
+        return init_settings, _VariableSource(settings_cls), _FileSource(settings_cls)
 
     def to_env(self) -> dict[str, str]:
         """The environment variables that make another process read these settings, secrets included."""
-        return {name.upper(): _plain(value) for name, value in self if value is not None}
+        return {n.upper(): _plain(value) for n, value in self if value is not None and n not in OF_NO_VARIABLE}
 
 
 def _is_service_link(name: str, value: object) -> bool:
@@ -316,6 +340,17 @@ def child_environment(settings: Settings) -> dict[str, str]:
     unset = {name.upper() for name in type(settings).model_fields} - own.keys()
     inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in unset}
     return {**inherited, **own}
+
+
+def variable(name: str) -> str | None:
+    """An environment variable; None where it is not set, or empty."""
+    return os.environ.get(name) or None
+
+
+def variables_of(names: Iterable[str]) -> list[str]:
+    """The environment variables that set any of these settings."""
+    variables = (name.upper() for name in names)
+    return [each for name in variables for each in (name, f"{name}_FILE") if variable(each)]
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -12,8 +12,8 @@ import typer
 
 from embedstream.display import as_json, progress, say, table
 from embedstream.errors import ConfigError
-from embedstream.options import AsJson, command_group
-from embedstream.settings import load_settings
+from embedstream.options import AsJson, OfPipeline, command_group
+from embedstream.pipelines.choice import pipeline_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,10 +41,12 @@ def _filter(stage: str | None, code: str | None, since: str | None, places: Iter
 
 @app.command("list")
 def list_(
+    *,
     stage: Stage = None,
     code: Code = None,
     since: Since = None,
     limit: Annotated[int, typer.Option(min=1, help="Print only so many of the newest; all are counted.")] = 50,
+    pipeline: OfPipeline = None,
     json: AsJson = False,
 ) -> None:
     """List dead letters, the newest last, and count them by stage and code.
@@ -57,7 +59,7 @@ def list_(
     counts: Counter[tuple[str, str]] = Counter()
 
     def counted() -> Iterator[Facts]:
-        for letter in read(load_settings()):
+        for letter in read(pipeline_settings(pipeline)):
             if wanted.takes(letter.facts):
                 counts[letter.facts.stage, letter.facts.code] += 1
                 yield letter.facts
@@ -89,7 +91,11 @@ def _list_as_text(found: list[Facts], counts: Counter[tuple[str, str]]) -> str:
 
 
 @app.command()
-def show(place: Annotated[str, typer.Argument(help=f"{_PLACE}.", metavar="PLACE")], json: AsJson = False) -> None:
+def show(
+    place: Annotated[str, typer.Argument(help=f"{_PLACE}.", metavar="PLACE")],
+    pipeline: OfPipeline = None,
+    json: AsJson = False,
+) -> None:
     """Show a dead letter: headers, key and payload; a hex dump where they are binary, base64 in JSON.
 
     PLACE is where it stands in the dead-letter topic, not where the message stood in the input topic.
@@ -99,7 +105,7 @@ def show(place: Annotated[str, typer.Argument(help=f"{_PLACE}.", metavar="PLACE"
     from embedstream.dead_letters.letter import Place, read_one
     from embedstream.dead_letters.show import as_record, as_text
 
-    letter = read_one(load_settings(), Place.parse(place))
+    letter = read_one(pipeline_settings(pipeline), Place.parse(place))
     say(as_json(as_record(letter)) if json else as_text(letter))
 
 
@@ -108,6 +114,7 @@ def export(
     stage: Stage = None,
     code: Code = None,
     since: Since = None,
+    pipeline: OfPipeline = None,
     output: Annotated[Path | None, typer.Option(help="File to write (left out: standard output).")] = None,
 ) -> None:
     """Print dead letters as JSON lines; what is no UTF-8 stands in base64 under `<name>_base64`.
@@ -117,7 +124,7 @@ def export(
     from embedstream.dead_letters.letter import read
     from embedstream.dead_letters.show import as_record
 
-    wanted, settings = _filter(stage, code, since), load_settings()
+    wanted, settings = _filter(stage, code, since), pipeline_settings(pipeline)
     lines = (json.dumps(as_record(each)) for each in read(settings) if wanted.takes(each.facts))
     if output is None:
         for line in lines:
@@ -147,6 +154,7 @@ def replay(
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also those that were replayed before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; print what would be sent.")] = False,
+    pipeline: OfPipeline = None,
     json: AsJson = False,
 ) -> None:
     """Send dead letters back to the input topic, with their original key, headers and timestamp.
@@ -160,7 +168,7 @@ def replay(
 
     if all == bool(places or stage or code or since):
         raise ConfigError("say which dead letters: either PARTITION:OFFSET or --stage, --code, --since, or --all")
-    settings, fields = load_settings(), parse_fields(set or ())
+    settings, fields = pipeline_settings(pipeline), parse_fields(set or ())
     wanted = _filter(stage, code, since, places)
     seen: list[dict[str, object]] = []
     edit = edit and not dry_run

@@ -7,9 +7,12 @@ Strings that are expressions are JMESPath (https://jmespath.org/specification.ht
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import hashlib
+import json
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
@@ -20,7 +23,16 @@ class Strict(BaseModel):
     )
 
 
-Expression: TypeAlias = Annotated[str, Field(min_length=1)]
+def _address(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("must have no user and no password in it: give user and password_file beside url")
+    return url.rstrip("/")
+
+
+Url: TypeAlias = Annotated[str, AfterValidator(_address)]
+Expression: TypeAlias = Annotated[str, Field(min_length=1, title="expression")]
 Expressions: TypeAlias = Expression | Annotated[tuple[Expression, ...], Field(min_length=1, strict=False)]
 
 
@@ -37,33 +49,39 @@ Format: TypeAlias = Literal["json", "text", "registry", "int32", "int64", "uuid"
 class Formats(Strict):
     """How key and value are written; `registry` is Confluent's framing of Avro, Protobuf and JSON Schema."""
 
-    key: Format = "text"
-    value: Format = "json"
+    key: Format = Field("text", description="how the record's key is written")
+    value: Format = Field("json", description="how the record's value is written")
 
 
 class RegistryAccess(Strict):
     """A schema registry with Confluent's API; secrets stand in files."""
 
-    url: str
-    user: str | None = None
-    password_file: str | None = None
-    token_file: str | None = None
-    ca_file: str | None = None
+    url: Url = Field(description="address of the registry, with the path of Confluent's API where it has one")
+    user: str | None = Field(None, description="user of HTTP basic authentication")
+    password_file: str | None = Field(None, description="file with that user's password")
+    token_file: str | None = Field(None, description="file with a bearer token")
+    ca_file: str | None = Field(
+        None, description="PEM file of the authorities that sign the registry's certificate (not set: the usual)"
+    )
 
 
 class TextSource(Strict):
     """Texts that are not plain: `html` is taken for what a reader would see of it."""
 
-    from_: Expressions = Field(alias="from")
-    as_: Literal["plain", "html"] = Field("plain", alias="as")
+    from_: Expressions = Field(alias="from", description="the text; parts of a list are joined by a blank line")
+    as_: Literal["plain", "html"] = Field(
+        "plain", alias="as", description="what the text is; of `html` a reader's view is taken"
+    )
 
 
 class TimestampSource(Strict):
     """A moment; `unit` is that of a number, `zone` (IANA) that of a text without one."""
 
-    from_: Expression = Field(alias="from")
-    unit: Literal["s", "ms", "us", "ns", "iso", "days"] | None = None
-    zone: str | None = None
+    from_: Expression = Field(alias="from", description="the moment")
+    unit: Literal["s", "ms", "us", "ns", "iso", "days"] | None = Field(
+        None, description="what a number counts since the epoch (not set: by its size)"
+    )
+    zone: str | None = Field(None, description="IANA time zone of texts without one, such as Europe/Berlin")
 
 
 EnvelopeName: TypeAlias = Literal["none", "debezium", "unwrap", "maxwell", "canal", "cloudevents", "connect"]
@@ -72,9 +90,11 @@ EnvelopeName: TypeAlias = Literal["none", "debezium", "unwrap", "maxwell", "cana
 class Decoding(Strict):
     """From a record to messages: every part that is left out is as the envelope has it, or else the default shape."""
 
-    format: Formats | Format = Formats()
-    registry: RegistryAccess | str | None = None
-    envelope: EnvelopeName = "none"
+    format: Formats | Format = Field(Formats(), description="how the value is written, or key and value each")
+    registry: RegistryAccess | Url | None = Field(
+        None, description="schema registry with Confluent's API, for the format `registry`"
+    )
+    envelope: EnvelopeName = Field("none", description="what the records are wrapped in")
     placeholder: str = Field(
         "__debezium_unavailable_value", description="what the envelope writes for a value that did not change"
     )
@@ -83,12 +103,12 @@ class Decoding(Strict):
     delete: Expression | None = Field(None, description="condition under which the record deletes its id")
     id: Expressions | None = Field(None, description="parts of a list are joined by a colon")
     text: Expressions | TextSource | None = Field(None, description="parts of a list are joined by a blank line")
-    timestamp: Expression | TimestampSource | None = None
+    timestamp: Expression | TimestampSource | None = Field(None, description="when it happened; shown, and searched by")
     version: Expression | None = Field(
         None, description="`time`, `record` (topic, partition, offset), or an expression that gives a whole number"
     )
-    source: Expression | None = None
-    metadata: Annotated[dict[str, Expression], Field()] | Literal["*"] | None = Field(
+    source: Expression | None = Field(None, description="where the text comes from")
+    metadata: dict[str, Expression] | Literal["*"] | None = Field(
         None, description="a map of names to expressions, or `*` for the whole value"
     )
 
@@ -99,4 +119,33 @@ class Decoding(Strict):
     @property
     def is_default(self) -> bool:
         """Whether records are taken as without a file."""
-        return self == Decoding()
+        return self.model_copy(update={"format": self.formats}) == Decoding()
+
+    @property
+    def version_by(self) -> Literal["time", "record"]:
+        """The order of versions where no expression gives it: a change log's is that of its records."""
+        if self.version in ("time", "record"):
+            return "record" if self.version == "record" else "time"
+        return "record" if self.version is None and self.envelope in ("debezium", "maxwell", "canal") else "time"
+
+    def to_json(self) -> str:
+        """What is not as by default, for another process to read."""
+        return _canonical(self.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+
+    @property
+    def mapping_hash(self) -> str:
+        """12 hexadecimal digits that differ where records would become something else.
+
+        A registry may have another address, and a file of Protobuf lie elsewhere.
+        """
+        shown = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"registry"})
+        shown |= {"format": [_named(each) for each in (self.formats.key, self.formats.value)]}
+        return hashlib.sha256(_canonical(shown).encode()).hexdigest()[:12]
+
+
+def _named(written: Format) -> object:
+    return [PurePath(written.protobuf).name, written.message] if isinstance(written, ProtobufFile) else written
+
+
+def _canonical(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
+from embedstream.decode.spec import Decoding
+from embedstream.errors import ConfigError
 from embedstream.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ _OF_OTHERS = (
     "embedding_accept_", "embedding_drain_seconds", "embedding_engine", "embedding_host", "embedding_max_",
     "embedding_model", "embedding_port", "embedding_precision", "embedding_queue_texts", "embedding_read_seconds",
     "embedding_threads",
-    "embedstream_cache_dir", "flink_home", "flink_rest_", "health_", "index", "log_level",
+    "embedstream_cache_dir", "embedstream_file", "flink_home", "flink_rest_", "health_", "index", "log_level",
 )  # fmt: skip
 _KEPT_BACK = ("kafka_sasl",)
+MAPPING_HASH = "MAPPING_HASH"
 
 
 def recorded_names() -> list[str]:
@@ -34,9 +37,12 @@ def recorded_names() -> list[str]:
 
 
 def job_parameters(settings: Settings) -> dict[str, str]:
-    """What is set of `recorded_names`, by the names of the environment variables."""
+    """What is set of `recorded_names`, by the names of the environment variables; and what tells mappings apart."""
     names = {name.upper() for name in recorded_names()}
-    return {name: value for name, value in settings.to_env().items() if name in names}
+    carried = {name: value for name, value in settings.to_env().items() if name in names}
+    if settings.decoding:
+        carried |= {"DECODING": settings.decoding.to_json(), MAPPING_HASH: settings.decoding.mapping_hash}
+    return carried
 
 
 # What may be called otherwise from where another submitter stands; a table and a cluster have ids of their own.
@@ -56,8 +62,8 @@ def differences(carried: Mapping[str, str], settings: Settings) -> list[str]:
     ours = job_parameters(settings)
     compared = [name for name in recorded_names() if name not in _BY_PLACE and "_ssl_" not in name]
     found = []
-    for name in (name.upper() for name in compared):
-        default = Settings.model_fields[name.lower()].get_default()
+    for name in (MAPPING_HASH if name == "decoding" else name.upper() for name in compared):
+        default = None if name == MAPPING_HASH else Settings.model_fields[name.lower()].get_default()
         usual = "not set" if default is None else str(default)
         there, here = carried.get(name, usual), ours.get(name, usual)
         found += [f"{name} is {there} there, {here} here"] if there != here else []
@@ -72,4 +78,13 @@ def settings_of_parameters(parameters: Mapping[str, str], present: Settings) -> 
     fields = Settings.model_fields
     names = recorded_names()
     recorded = {name: parameters.get(name.upper(), fields[name].get_default()) for name in names}
+    recorded["decoding"] = decoding_of(parameters.get("DECODING"))
     return load_settings(**{name: value for name, value in present if name not in recorded}, **recorded)
+
+
+def decoding_of(text: str | None) -> Decoding | None:
+    """Of what a job carries; raises ConfigError."""
+    try:
+        return Decoding.model_validate_json(text) if text else None
+    except ValidationError as exc:
+        raise ConfigError("the job's mapping was written by another version, which this one cannot read") from exc

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DRY_RUN = "--dry-run"
 """Argument with which the job's program plans the job and submits nothing."""
 
+DECODING = "--decoding"
+"""Argument with which the job's program gets what no environment variable says."""
+
 
 def run(
     settings: Settings, on_output: Callable[[str], None] = lambda _: None, *, arguments: Sequence[str] = ()
@@ -60,6 +63,7 @@ def _flink_run(settings: Settings, on_output: Callable[[str], None], *arguments:
         command += [f"--pyExecutable={worker_python(settings)}", f"--pyClientExecutable={sys.executable}"]
         command += _jars(settings, stack)
         command += ["--python", str(Path(__file__).parent.with_name("job") / "__main__.py"), *arguments]
+        command += [f"{DECODING}={settings.decoding.to_json()}"] if settings.decoding else []
         done = subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from embedstream.display import as_json, duration, progress, say
-from embedstream.options import AsJson, command_group
-from embedstream.settings import load_settings
+from embedstream.options import AsJson, OfPipeline, command_group
+from embedstream.pipelines.choice import pipeline_settings
 
 if TYPE_CHECKING:
     from embedstream.index.state import Index
@@ -19,7 +19,7 @@ app = command_group("Build, drop and look at the vector index; without one searc
 
 
 @app.command("build")
-def build_(json: AsJson = False) -> None:
+def build_(pipeline: OfPipeline = None, json: AsJson = False) -> None:
     """Build the index beside readers and writers, unless there is a valid one; Ctrl-C ends the build.
 
     INDEX_MEMORY_MB and INDEX_WORKERS say what PostgreSQL may take for it.
@@ -28,7 +28,7 @@ def build_(json: AsJson = False) -> None:
     """
     from embedstream.index.build import build
 
-    settings = load_settings()
+    settings = pipeline_settings(pipeline)
     began = time.monotonic()
     rows, before = _look(settings)
     done = 0
@@ -47,7 +47,7 @@ def build_(json: AsJson = False) -> None:
 
 
 @app.command("drop")
-def drop_(json: AsJson = False) -> None:
+def drop_(pipeline: OfPipeline = None, json: AsJson = False) -> None:
     """Drop the index, before a bulk load; ends its build where one is under way.
 
     It is not built by itself (INDEX=auto) until a backlog has come and gone.
@@ -56,17 +56,17 @@ def drop_(json: AsJson = False) -> None:
     """
     from embedstream.index.build import drop
 
-    index = drop(load_settings())
+    index = drop(pipeline_settings(pipeline))
     say(as_json({"dropped": index.name}) if json else f"dropped {index.name}" if index.name else "there was no index")
 
 
 @app.command()
-def status(json: AsJson = False) -> None:
+def status(pipeline: OfPipeline = None, json: AsJson = False) -> None:
     """Show whether there is an index, and how far its build is; exit 1 where it is invalid.
 
     Example: embedstream index status --json
     """
-    index = _print(load_settings(), json=json)
+    index = _print(pipeline_settings(pipeline), json=json)
     sys.exit(index.state == "invalid")
 
 

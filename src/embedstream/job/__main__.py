@@ -12,8 +12,8 @@ from pyflink.table import EnvironmentSettings, ExplainDetail, TableEnvironment
 from pyflink.table.udf import udf
 
 from embedstream import kafka
-from embedstream.flink.recorded import job_parameters
-from embedstream.flink.submission import DRY_RUN
+from embedstream.flink.recorded import decoding_of, job_parameters
+from embedstream.flink.submission import DECODING, DRY_RUN
 from embedstream.job import tables
 from embedstream.job.function import RESULT, IngestFunction
 from embedstream.job.tables import Origin
@@ -61,6 +61,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--starts", default="", help="PARTITION:OFFSET,...: the first offset to read of each partition")
     parser.add_argument("--topic-id", help="what dead letters carry")
     parser.add_argument("--origin", type=json.loads, default={}, help="what the job carries beside its settings")
+    parser.add_argument(DECODING, type=decoding_of, help="what the pipeline file makes of the topic's records, as JSON")
     return parser.parse_args(arguments)
 
 
@@ -71,7 +72,7 @@ def _origin(arguments: argparse.Namespace) -> Origin:
 
 def main(arguments: argparse.Namespace) -> None:
     """Submit the job, or only plan it."""
-    settings, origin = load_settings(), _origin(arguments)
+    settings, origin = load_settings(decoding=arguments.decoding), _origin(arguments)
     environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for name, value in options(settings, arguments.origin).items():
         environment.get_config().set(name, value)
