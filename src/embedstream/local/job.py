@@ -25,15 +25,22 @@ if TYPE_CHECKING:
 SAVEPOINT_SECONDS = 10.0
 
 
+def name_of_job(pipeline: str | None) -> str:
+    """As a part of the stack."""
+    return f"job-{pipeline}" if pipeline else "job"
+
+
 class Job(Part):
-    """Its program ends when the job runs; Flink keeps it running."""
+    """Its program ends when the job runs; Flink keeps it running. Of several pipelines each has a job of its own."""
 
     name = "job"
     needs = ("postgres", "kafka", "service", "jobmanager", "taskmanager")
     start_seconds: ClassVar[float] = 180.0
 
-    def __init__(self, cluster: FlinkCluster, settings: Settings, log: Path) -> None:
+    def __init__(self, cluster: FlinkCluster, settings: Settings, log: Path, pipeline: str | None = None) -> None:
         super().__init__(log, f"http://{cluster.address}/#/job/running")
+        self.name = name_of_job(pipeline)
+        self._pipeline = pipeline
         self._cluster = cluster
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, "job")
@@ -42,6 +49,7 @@ class Job(Part):
 
     def program(self) -> Command:
         options = ["--replace"] if self._replaces else []
+        options += ["--pipeline", self._pipeline] if self._pipeline else []
         self._replaces = False
         return Command([sys.executable, "-m", "embedstream", "submit", *options], self._cluster.env, doing="submitting")
 

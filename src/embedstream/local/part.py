@@ -26,7 +26,7 @@ class PartFailed(EmbedstreamError):
 class Part(ABC):
     """A program that runs until it is ended."""
 
-    name: ClassVar[str]
+    name: str
     needs: ClassVar[tuple[str, ...]] = ()
     """The parts that must be ready before this one starts."""
     follows: ClassVar[tuple[str, ...]] = ()

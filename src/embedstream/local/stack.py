@@ -22,7 +22,7 @@ from embedstream.jars import cache_directory
 from embedstream.local import detached
 from embedstream.local.files import locked
 from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
-from embedstream.local.job import Job
+from embedstream.local.job import Job, name_of_job
 from embedstream.local.kafka import Kafka
 from embedstream.local.names import PARTS
 from embedstream.local.ports import LOOPBACK, choose_port
@@ -32,6 +32,7 @@ from embedstream.local.runner import GiveUp
 from embedstream.local.service import Service
 from embedstream.local.state import StackState, load_state, now, save_state, state_file
 from embedstream.local.supervisor import Supervisor
+from embedstream.pipelines.choice import DECIDED, all_settings, file_of
 from embedstream.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -154,7 +155,10 @@ class Stack:
     def _supervise(self, names: Sequence[str], fixed_ports: Mapping[str, int], say: Say) -> None:
         ports = choose_ports(fixed_ports, self.state().ports)
         settings = stack_settings(ports)
-        cluster = self._cluster(ports, settings)
+        if path := file_of(settings):
+            settings = settings.model_copy(update={"embedstream_file": path.absolute()})
+        pipelines: Mapping[str | None, Settings] = all_settings(settings) if "job" in names else {None: settings}
+        cluster = self._cluster(ports, settings, sum(each.flink_parallelism for each in pipelines.values()))
         state = StackState(
             supervisor=ProcessId.of(os.getpid()),
             since=now(),
@@ -168,26 +172,27 @@ class Stack:
             except OSError as exc:  # no reason to stop what runs, let alone not to stop what should
                 say("stack", f"its state cannot be written: {exc}")
 
-        supervisor = Supervisor(self._parts(ports, settings, cluster, names), say, changed)
+        supervisor = Supervisor(self._parts(ports, settings, cluster, names, pipelines), say, changed)
         save_state(self.directory, state)
         tending = ExitStack()
 
         def ready() -> None:
             say("stack", "ready")
             if set(TENDED) <= set(names):
-                tending.enter_context(tend.in_background(settings, partial(say, "index"), threading.Event()))
+                for each in pipelines.values():
+                    tending.enter_context(tend.in_background(each, partial(say, "index"), threading.Event()))
 
         try:
             supervisor.run(ready, tending.close)
         finally:
             save_state(self.directory, replace(state, supervisor=None, since=None))
 
-    def _cluster(self, ports: Mapping[str, int], settings: Settings) -> FlinkCluster:
+    def _cluster(self, ports: Mapping[str, int], settings: Settings, slots: int) -> FlinkCluster:
         return FlinkCluster(
             directory=self.directory / "flink",
             rest_port=ports["flink"],
             rpc_port=ports["flink-rpc"],
-            slots=max(2, settings.flink_parallelism),
+            slots=max(2, slots),
             cache=cache_directory(settings),
             logs=self.logs / "flink",
             base_env=environment(settings),
@@ -195,7 +200,12 @@ class Stack:
         )
 
     def _parts(
-        self, ports: Mapping[str, int], settings: Settings, cluster: FlinkCluster, names: Sequence[str]
+        self,
+        ports: Mapping[str, int],
+        settings: Settings,
+        cluster: FlinkCluster,
+        names: Sequence[str],
+        pipelines: Mapping[str | None, Settings],
     ) -> list[Part]:
         parts: list[Part] = [
             Postgres(self.directory / "postgres", ports["postgres"], settings.pgvector_db, self._log("postgres")),
@@ -205,9 +215,9 @@ class Stack:
             Service(settings, environment(settings), self._log("service")),
             JobManager(cluster, self._log("jobmanager")),
             TaskManager(cluster, self._log("taskmanager")),
-            Job(cluster, settings, self._log("job")),
         ]
-        return [part for part in parts if part.name in names]
+        jobs = [Job(cluster, each, self._log(name_of_job(name)), name) for name, each in pipelines.items()]
+        return [part for part in parts if part.name in names] + (jobs if "job" in names else [])
 
     def _log(self, name: str) -> Path:
         path = self.logs / f"{name}.log"
@@ -254,7 +264,7 @@ def ensure_up(directory: Path) -> Settings:
     if stack.up_in_background(PARTS, {}, print):
         raise EmbedstreamError(f"the stack did not start; see {stack.log}")
     state = stack.state()
-    if missing := set(PARTS) - {part.name for part in state.parts}:
+    if missing := set(PARTS) - {part.name.partition("-")[0] for part in state.parts}:
         raise ConfigError(f"the stack in {stack.directory} runs without {', '.join(sorted(missing))}: stop it first")
     return stack_settings(state.ports, state.exports)
 
@@ -299,10 +309,16 @@ def stack_settings(ports: Mapping[str, int], exported: Mapping[str, str] | None 
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What a part gets: our own environment with exactly these settings in it, and none that they leave out."""
+    """What a part gets: our own environment with exactly these settings in it, and none that they leave out.
+
+    Where there is a file of pipelines, what it decides is left to it.
+    """
     names = {name.upper() for name in Settings.model_fields}
     names |= {f"{name}_FILE" for name in names}
-    return {**{name: value for name, value in os.environ.items() if name not in names}, **settings.to_env()}
+    set_ = settings.to_env()
+    if file_of(settings):
+        set_ = {name: value for name, value in set_.items() if name.lower() not in DECIDED}
+    return {**{name: value for name, value in os.environ.items() if name not in names}, **set_}
 
 
 def exports(settings: Settings) -> dict[str, str]:

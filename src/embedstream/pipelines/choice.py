@@ -41,6 +41,15 @@ def pipeline_settings(name: str | None = None) -> Settings:
     return settings_of(chosen, loaded.pipelines[chosen], base, path.parent)
 
 
+def all_settings(base: Settings) -> dict[str | None, Settings]:
+    """Of each pipeline of the file, by name; without a file the base alone, under None. Raises as pipeline_settings."""
+    path = file_of(base)
+    if path is None:
+        return {None: base}
+    pipelines = load_file(path).pipelines
+    return {name: settings_of(name, pipeline, base, path.parent) for name, pipeline in pipelines.items()}
+
+
 def file_of(settings: Settings) -> Path | None:
     """The pipeline file, where there is one."""
     if settings.embedstream_file:
