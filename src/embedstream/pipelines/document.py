@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +22,7 @@ _LONGEST_NUMBER = 100
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _COLLECTIONS = (f"{_TAG}map", f"{_TAG}seq")
+_HALF = re.compile("[\ud800-\udfff]")
 _STRINGS = (f"{_TAG}str", f"{_TAG}value")
 
 
@@ -166,9 +168,9 @@ class Document:
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Scalar:
         if node.tag in _STRINGS:
-            if any("\ud800" <= character <= "\udfff" for character in node.value):
+            if halves := _HALF.search(node.value):
                 self._refuse(node, path, "has half of a surrogate pair: write the character itself")
-            return str(node.value)
+            return _HALF.sub("?", node.value) if halves else str(node.value)
         complaint, value = self._constructed(node)
         if complaint:
             self._refuse(node, path, complaint)

@@ -105,7 +105,7 @@ class Case(Strict):
     partition: int = Field(0, ge=0, description="its partition")
     offset: int = Field(0, ge=0, description="its offset")
     timestamp: int = Field(0, description="its time, in milliseconds since the epoch")
-    expect: Expected | Annotated[tuple[Expected, ...], Field(strict=False)] = Field(
+    expect: Expected | Annotated[tuple[Expected, ...], Field(min_length=1, strict=False)] = Field(
         description="what it becomes; a list where it becomes several messages"
     )
 

@@ -68,7 +68,7 @@ def _problems(findings: Iterable[_Finding]) -> Iterator[Problem]:
     for finding in (each.walked() for each in findings):
         if finding.is_of_a_kind:
             unions[id(finding.node)].append(finding)
-        else:
+        elif not (finding.error["type"] == "too_short" and finding.node.value):  # pydantic counts the valid items
             yield _problem(finding)
     for union in unions.values():
         yield from _of_union(union)

@@ -34,7 +34,7 @@ def replaced(node: Node, variable: Callable[[str], str | None], problems: list[P
     if not isinstance(node.value, str) or "$" not in node.value:
         return node
     text = _replaced(node, node.value, variable, problems)
-    is_number = node.is_plain and node.path[-1] in _NUMBERS and text.isascii() and text.isdecimal()
+    is_number = node.is_plain and node.path and node.path[-1] in _NUMBERS and text.isascii() and text.isdecimal()
     return replace(node, value=int(text) if is_number else text)
 
 
