@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
     from embedstream.store import Progress
 
-    Table: TypeAlias = Literal["sound", "earlier", "lossy", "adopted"]
-    """Of an `earlier` version: it keeps no progress yet; `lossy`: rows are gone that it had; `adopted`: reads anew."""
+    Table: TypeAlias = Literal["sound", "earlier", "lossy", "adopted", "replayed"]
+    """Of an `earlier` version: it keeps no progress yet; `lossy`: rows are gone that it had; `adopted` and `replayed`:
+    it reads anew, another topic or its own.
+    """
 
 
 class Start(NamedTuple):
@@ -44,6 +46,8 @@ def choose(position: Position, progress: Progress | None, table: Table) -> Start
     begin, why = first, ""
     if table == "adopted":
         why = "the topic is adopted"
+    elif table == "replayed":
+        why = "the topic is read again"
     elif table == "lossy":
         why = "the table has lost rows"
     elif table == "earlier" and committed is not None and committed <= end:
@@ -76,20 +80,24 @@ def check_identity(settings: Settings, progress: Mapping[int, Progress], identit
         )
 
 
-def begin(settings: Settings, *, adopts: bool = False) -> list[Start]:
+def begin(settings: Settings, *, adopts: bool = False, replays: bool = False) -> list[Start]:
     """Choose where the next job begins, and write it into the table and the group; no job may run meanwhile.
 
+    One that `replays` reads all that the topic has again, and its records win over what was made of them before.
     Raises ConfigError where the group has members that subscribed: they commit in the job's place.
     """
     positions, identity = kafka.positions(settings), kafka.identity(settings)
     with store.database(settings, long=True) as connection, connection.transaction():
         store.without_limits(connection, local=True)
         table, progress = _look(connection, settings, adopts=adopts)
+        if replays and table != "adopted":
+            store.replay(connection, settings, {position.partition: position.first for position in positions})
+            table = "replayed"
         if not adopts:
             store.check_order(store.read_terms(connection, settings), settings)
             check_identity(settings, progress, identity)
         starts = [choose(position, progress.get(position.partition), table) for position in positions]
-        store.begin(connection, settings, identity, starts, anew=table in ("adopted", "lossy"))
+        store.begin(connection, settings, identity, starts, anew=table in ("adopted", "lossy", "replayed"))
     kafka.set_offsets(settings, {start.partition: start.offset for start in starts})
     return starts
 

@@ -24,15 +24,16 @@ def submit(
     *,
     replace: bool = False,
     adopts: bool = False,
+    replays: bool = False,
     timeout: float = 120.0,
 ) -> flink.Job:
     """Make sure that the job runs, and return it once every task does; one that runs with these settings is left alone.
 
     With `replace` the old job is stopped with a savepoint first, and cancelled where a stop gets through to it no
     more. The new one goes on where table and group stand (see `starts`), not at the savepoint: that would pin it to
-    the old topic; with `adopts` it takes the topic for a new one. All that can be known beforehand is looked at while
-    the old job runs, and where the new one does not come to run nevertheless, the old one is started again. Raises
-    ConfigError with what to do where a part of the world is missing or does not fit.
+    the old topic; with `adopts` it takes the topic for a new one, with `replays` it reads it again. All that can be
+    known beforehand is looked at while the old job runs, and where the new one does not come to run nevertheless, the
+    old one is started again. Raises ConfigError with what to do where a part of the world is missing or does not fit.
     """
     cluster = flink.Cluster(settings)
     job = cluster.job(settings.flink_job_name)
@@ -42,7 +43,7 @@ def submit(
         return _await_running(cluster, settings, timeout)
     doctor.check_submission(settings)
     _prepare(settings, say, adopts=adopts)
-    new = _New(cluster, settings, say, timeout, adopts)
+    new = _New(cluster, settings, say, timeout, adopts, replays)
     return _replace(new, job) if job else _start(new)
 
 
@@ -54,6 +55,7 @@ class _New(NamedTuple):
     say: Callable[[str], None]
     timeout: float
     adopts: bool = False
+    replays: bool = False
 
 
 def _check_same(cluster: flink.Cluster, job: flink.Job, settings: Settings) -> None:
@@ -108,7 +110,7 @@ def _start(new: _New) -> flink.Job:
 
 def _begin(new: _New) -> list[starts.Start]:
     try:
-        chosen = starts.begin(new.settings, adopts=new.adopts)
+        chosen = starts.begin(new.settings, adopts=new.adopts, replays=new.replays)
     except RetryLater as exc:
         raise ConfigError(str(exc)) from exc
     for start in chosen:
@@ -143,7 +145,7 @@ def _put_back(new: _New, old: flink.Job, carried: dict[str, str]) -> str:
         if not carried:
             return f"what the old job was submitted with is not known, an earlier version did it; {by_hand}"
         settings = flink.settings_of_parameters(carried, new.settings)
-        job = _start(new._replace(settings=settings, say=lambda _: None, adopts=False))
+        job = _start(new._replace(settings=settings, say=lambda _: None, adopts=False, replays=False))
     except EmbedstreamError as exc:
         return f"the old job could not be started again ({exc}); {by_hand}"
     return f"the old job runs again with its own settings ({job.id})"

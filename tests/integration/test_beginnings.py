@@ -275,6 +275,9 @@ def test_a_table_of_an_earlier_version_is_taken_over_at_the_group_s_offsets(fill
     assert play(filled).whys == {"where the table stands"}
 
 
+OF_THE_LEDGER = ("id", "event_time", "topic", "partition", '"offset"', "state", "content_hash", "updated_at")
+
+
 def make_earlier(settings):
     """The very relations that version made, with the rows of today."""
     text = resources.files("support").joinpath("schema_before_progress.sql").read_text(encoding="utf-8")
@@ -285,7 +288,7 @@ def make_earlier(settings):
         *DROPPED,
         text,
         f"INSERT INTO {TABLE} TABLE kept",
-        f"INSERT INTO {TABLE}_ledger TABLE kept_ledger",
+        f"INSERT INTO {TABLE}_ledger SELECT {', '.join(OF_THE_LEDGER)} FROM kept_ledger",
         f"INSERT INTO {TABLE}_space (model_name, model_revision, dimension, normalised, max_tokens)"
         " SELECT model_name, model_revision, dimension, normalised, max_tokens FROM kept_space",
     )

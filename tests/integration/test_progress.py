@@ -142,7 +142,7 @@ def test_what_loses_for_another_reason_is_superseded(writer, settings, loser):
 
 def test_by_record_the_later_record_wins_whatever_its_clock_says(writer, settings):
     ingest = writer()
-    ingest._rules = Rules("org/model", 1000, "record")
+    ingest._decode = decoder(Rules("org/model", 1000, "record"))
     outcomes = ingest([record("a", "ahead", 5, at=1_800_000), record("a", "x", 6), record("a", None, 7, at=-9)])
     assert [outcome.kind for outcome in outcomes] == ["superseded", "superseded", "deleted"]
     assert counts(settings).rows == 0

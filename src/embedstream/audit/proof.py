@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from embedstream.space import Space
 
 _LEAST_COSINE = 0.9999
-_STEPS = ("match_dead", "once_dead", "drop_stored_dead", "inherit", "find_heads", "judge")
+_STEPS = ("match_dead", "once_dead", "drop_stored_dead", "inherit", "find_heads", "judge", "find_older")
 
 
 class Wishes(NamedTuple):
@@ -137,7 +137,9 @@ class _Proof:
         for each in self._standing.log.positions:
             now = latest.get(each.partition, each)
             settled = 0 if former else each.settled
-            row = (each.partition, max(each.first, now.first), each.stable, settled, now.end)
+            known = self._standing.progress.get(each.partition)
+            mapped_from = known.mapped_from if known else 0
+            row = (each.partition, max(each.first, now.first), each.stable, settled, now.end, mapped_from)
             self._connection.execute(self.sql["add_range"], row)
 
     def _judge(self) -> None:
@@ -194,7 +196,8 @@ class _Proof:
                 for kind, id, *places in self._execute(self.sql["list_findings"], {"limit": limit})
             ),
             moved=moved, behind_transaction=log.behind_transaction,
-            expired_unread=sum(each.expired_unread for each in log.positions), troubles=self._troubles(moved, counts),
+            expired_unread=sum(each.expired_unread for each in log.positions),
+            troubles=self._troubles(moved, counts, kinds.get("older_mapping", 0)),
         )  # fmt: skip
 
     def _counts(self) -> store.Counts | None:
@@ -205,12 +208,15 @@ class _Proof:
     def _count(self, statement: str, facts: Mapping[str, object] | None = None) -> int:
         return int(self._execute(self.sql[statement], facts)[0][0] or 0)
 
-    def _troubles(self, moved: int, counts: store.Counts | None) -> tuple[str, ...]:
+    def _troubles(self, moved: int, counts: store.Counts | None, older: int) -> tuple[str, ...]:
         """That places are of another topic comes first."""
         found = list(self._standing.troubles(self._settings.health_max_age_seconds))
         back = store.read_forgotten(self._connection, self._settings)
         if losses := store.losses(counts) if counts else "":
             found.append(Trouble(losses, "embedstream submit --replace reads again what the topic still has"))
+        if older:
+            fact = f"{older:,} ids are not as the mapping has them, but come of records from before it changed"
+            found.append(Trouble(fact, "embedstream pipelines apply --replay reads the topic again with it"))
         if moved and not self._standing.another_topic:
             fact = f"{moved:,} ids stand in the ledger at places of another topic {self._topic}, which was made anew"
             remedy = "embedstream submit --adopt-topic takes this one for it, from its first record on"

@@ -99,6 +99,11 @@ class Cluster:
     def live_jobs(self, name: str) -> list[Job]:
         return [job for job in self._jobs(name) if job.state not in _ENDED]
 
+    def all_live_jobs(self) -> list[Job]:
+        """Of every name, the latest that has not ended."""
+        names = {job["name"] for job in self._get("/jobs/overview")["jobs"]}
+        return [job for name in sorted(names) if (job := self.job(name))]
+
     def rivals(self, job: Job) -> list[Job]:
         """Other jobs of its name that have not ended, and are not told to: whoever submitted at the same time."""
         return [each for each in self.live_jobs(job.name) if each.id != job.id and each.state != "CANCELLING"]

@@ -56,7 +56,7 @@ def outcome(pipeline: Pipeline, case: Case, decode: Decode) -> list[Facts]:
         items = decode(pipeline.decoding, record_of(pipeline, case))
     except Rejected as exc:
         return [{"rejected": exc.code, "reason": exc.reason}]
-    return [_facts(item) for item in items] or [{"filtered": True}]
+    return [facts_of(item) for item in items] or [{"filtered": True}]
 
 
 def record_of(pipeline: Pipeline, case: Case) -> Record:
@@ -71,7 +71,7 @@ def _bytes(value: object) -> bytes | None:
     return None if value is None else json.dumps(value, ensure_ascii=False).encode()
 
 
-def _facts(item: Message | Delete) -> Facts:
+def facts_of(item: Message | Delete) -> Facts:
     if isinstance(item, Delete):
         return {"delete": item.id}
     moment = item.timestamp.isoformat().replace("+00:00", "Z")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedstream.pipelines.file import Loaded
+    from embedstream.settings import Settings
 
 app = command_group(
     "Check and list the pipelines of the file embedstream.yaml, or of that which EMBEDSTREAM_FILE names."
@@ -87,6 +89,32 @@ def _lines(path: Path, facts: dict[str, Any]) -> Iterator[str]:
         yield f"  {where}: expected {each['expected']}, got {each['got']}"
 
 
+@app.command("try")
+def try_(
+    name: Annotated[str | None, typer.Argument(help="Pipeline, where the file has several.")] = None,
+    last: Annotated[
+        int, typer.Option("--last", "--from-topic", min=1, max=1000, help="So many of the topic's latest records.")
+    ] = 5,
+    json: AsJson = False,
+) -> None:
+    """Show what the latest records of the topic would become, each beside its place; nothing is written.
+
+    Example: embedstream pipelines try articles --last 3
+    """
+    from embedstream.decode.opening import decoder_of
+    from embedstream.pipelines.choice import pipeline_settings
+    from embedstream.pipelines.trying import latest, lines, tried
+
+    settings = pipeline_settings(name)
+    decode = decoder_of(settings, None)
+    found = [tried(record, decode) for record in latest(settings, last)]
+    if json:
+        say(as_json({"topic": settings.kafka_input_topic, "records": found}))
+        return
+    shown = "\n".join(line for facts in found for line in lines(facts))
+    say(shown or f"topic {settings.kafka_input_topic} has no record")
+
+
 @app.command("list")
 def list_(json: AsJson = False) -> None:
     """List the pipelines; without a file, the one that the environment variables describe.
@@ -114,6 +142,60 @@ def _listed() -> list[dict[str, Any]]:
     if path is None:
         return [of_settings(settings)]
     return [of_pipeline(name, pipeline) for name, pipeline in load_file(path).pipelines.items()]
+
+
+@app.command()
+def diff(
+    prune: Annotated[bool, typer.Option("--prune", help="Also name jobs of embedstream that no pipeline has.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Say what `apply` would do, and why; nothing is changed. Exit 1 where there is something to do.
+
+    Example: embedstream pipelines diff
+    """
+    from embedstream.pipelines.applying import plan
+
+    steps = plan(_named(), prunes=prune)
+    say(as_json([step._asdict() for step in steps]) if json else "\n".join(map(str, steps)))
+    raise typer.Exit(any(step.action != "leave" for step in steps))
+
+
+@app.command()
+def apply(
+    name: Annotated[str | None, typer.Argument(help="Only this pipeline.")] = None,
+    *,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Read the topic again, so that all of the table is as the mapping has it.")
+    ] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Stop jobs of embedstream that no pipeline has.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait until every task of a job runs.")] = 120.0,
+) -> None:
+    """Submit what does not run, replace what runs otherwise than the file says, and leave the rest alone.
+
+    A replay reads a pipeline's topic from its first record; a text that did not change costs no embedding call.
+
+    Example: embedstream pipelines apply articles --replay
+    """
+    from embedstream.pipelines.applying import apply as carry_out
+    from embedstream.pipelines.applying import plan
+
+    pipelines = _named(name)
+    for step in plan(pipelines, prunes=prune):
+        settings = pipelines.get(step.pipeline, next(iter(pipelines.values())))
+        carry_out(step, settings, partial(_say_of, step.pipeline), replays=replay, timeout=timeout)
+
+
+def _say_of(name: str, line: str) -> None:
+    say(f"{name}: {line}")
+
+
+def _named(name: str | None = None) -> dict[str, Settings]:
+    """The settings of all pipelines, or of one; without a file its job's name stands for the one that there is."""
+    from embedstream.pipelines.choice import all_settings, pipeline_settings
+
+    if name is not None:
+        return {name: pipeline_settings(name)}
+    return {key or settings.flink_job_name: settings for key, settings in all_settings(load_settings()).items()}
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 -- name: create_tables
 CREATE TEMPORARY TABLE ranges (
-    partition integer, first bigint, "end" bigint, settled bigint, latest bigint
+    partition integer, first bigint, "end" bigint, settled bigint, latest bigint, mapped_from bigint
 );
 -- A message of the topic: live and deleted are what it asks for; of records that are rejected or filtered nothing comes,
 -- and they have neither id nor version. `item` is its number in the record, `extra` marks those behind the first of one.
@@ -23,12 +23,14 @@ CREATE TEMPORARY TABLE heads (
     state text, content_hash bytea
 );
 -- What is known of an id: base is the version that the table must be at, target the record that would repair it.
+-- Findings about `older` ones may come of a mapping that is used no more.
 CREATE TEMPORARY TABLE verdicts (
     id text COLLATE "C", kind text, origin text, has_row boolean, broken boolean, pending boolean,
     ledger_time timestamptz, ledger_topic text COLLATE "C", ledger_partition integer, ledger_offset bigint,
     ledger_item integer, ledger_state text,
     target_partition integer, target_offset bigint,
-    base_time timestamptz, base_topic text COLLATE "C", base_partition integer, base_offset bigint, base_item integer
+    base_time timestamptz, base_topic text COLLATE "C", base_partition integer, base_offset bigint, base_item integer,
+    older boolean DEFAULT false
 )
 
 -- name: copy_sent
@@ -38,7 +40,7 @@ COPY sent FROM STDIN
 COPY dead FROM STDIN
 
 -- name: add_range
-INSERT INTO ranges VALUES (%s, %s, %s, %s, %s)
+INSERT INTO ranges VALUES (%s, %s, %s, %s, %s, %s)
 
 -- name: match_dead
 -- A dead letter counts for the very record that it came from: a topic that was made anew has other records in its places.
@@ -243,6 +245,12 @@ SELECT
     base_time, base_topic, base_partition, base_offset, base_item
 FROM wanted
 
+-- name: find_older
+UPDATE verdicts AS v SET older = true
+FROM ranges AS r
+WHERE v.kind IS NOT NULL AND r.partition = coalesce(nullif(v.ledger_partition, -1), v.base_partition)
+AND coalesce(nullif(v.ledger_offset, -1), v.base_offset) < r.mapped_from
+
 -- name: sample
 SELECT id, text, embedding
 FROM {table} JOIN (
@@ -300,8 +308,10 @@ SELECT greatest(0, %(known)s::bigint - %(ids)s::bigint - count(*))
 FROM verdicts WHERE kind = 'missing' AND ledger_time IS NULL
 
 -- name: add_unexplained
-INSERT INTO verdicts (id, kind, origin, has_row, broken, pending)
-SELECT %(topic)s || '-' || s.partition || '-' || s."offset", 'unexplained', 'rejected', false, false, false
+INSERT INTO verdicts (id, kind, origin, has_row, broken, pending, older)
+SELECT
+    %(topic)s || '-' || s.partition || '-' || s."offset", 'unexplained', 'rejected', false, false, false,
+    s."offset" < r.mapped_from
 FROM sent AS s JOIN ranges AS r USING (partition)
 WHERE s.state = 'rejected' AND s."offset" < r.settled
 AND NOT EXISTS (SELECT FROM dead AS d WHERE (d.partition, d."offset") = (s.partition, s."offset"))
@@ -310,12 +320,20 @@ AND NOT EXISTS (SELECT FROM dead AS d WHERE (d.partition, d."offset") = (s.parti
 DELETE FROM verdicts WHERE kind IS NULL
 
 -- name: count_findings
-SELECT kind, count(*) FROM verdicts GROUP BY kind ORDER BY kind
+SELECT CASE WHEN older THEN 'older_mapping' ELSE kind END AS kind, count(*) FROM verdicts GROUP BY 1 ORDER BY 1
 
 -- name: list_findings
 -- A place that was forgotten is none.
 SELECT kind, id, nullif(ledger_partition, -1), ledger_offset, nullif(base_partition, -1), base_offset
-FROM (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY id) AS place FROM verdicts) AS numbered
+FROM (
+    SELECT *, row_number() OVER (PARTITION BY kind ORDER BY id) AS place
+    FROM (
+        SELECT
+            CASE WHEN older THEN 'older_mapping' ELSE kind END AS kind, id, ledger_partition, ledger_offset,
+            base_partition, base_offset
+        FROM verdicts
+    ) AS named
+) AS numbered
 WHERE place <= %(limit)s
 ORDER BY kind, id
 

@@ -1,7 +1,7 @@
 -- The statements of the progress, each under its name.
 
 -- name: read
-SELECT partition, topic_id, cluster_id, next, late, ids, back_from, updated_at
+SELECT partition, topic_id, cluster_id, next, late, ids, back_from, updated_at, mapped_from
 FROM {progress}
 WHERE topic = %(topic)s
 ORDER BY partition
@@ -39,7 +39,9 @@ WHERE p.next < excluded.back_from
 SELECT topic, partition, next, back_from FROM {progress} WHERE back_from > next ORDER BY topic, partition
 
 -- name: terms
-SELECT table_id::text, version_by, progress_since IS NOT NULL, coalesce(progress_since > '-infinity', false) FROM {space}
+SELECT
+    table_id::text, version_by, progress_since IS NOT NULL, coalesce(progress_since > '-infinity', false), mapping
+FROM {space}
 
 -- name: counts
 -- One snapshot: every writer changes all three in one transaction.
@@ -54,11 +56,16 @@ FROM (SELECT count(*) AS ids, count(*) FILTER (WHERE state = 'deleted') AS delet
 LOCK TABLE {ledger} IN SHARE ROW EXCLUSIVE MODE
 
 -- name: begin
-INSERT INTO {progress} AS p (topic, partition, topic_id, cluster_id, next)
-SELECT %(topic)s, partition, %(topic_id)s, %(cluster_id)s, next
+INSERT INTO {progress} AS p (topic, partition, topic_id, cluster_id, next, mapped_from)
+SELECT %(topic)s, partition, %(topic_id)s, %(cluster_id)s, next, CASE WHEN %(is_mapped_anew)s THEN next ELSE 0 END
 FROM unnest(%(partition)b::integer[], %(next)b::bigint[]) AS new (partition, next)
 ON CONFLICT (topic, partition) DO UPDATE SET
     topic_id = excluded.topic_id, cluster_id = excluded.cluster_id, back_from = NULL,
+    mapped_from = CASE
+        WHEN %(anew)s THEN 0
+        WHEN %(is_mapped_anew)s THEN greatest(p.next, excluded.next)
+        ELSE p.mapped_from
+    END,
     next = CASE WHEN %(anew)s THEN excluded.next ELSE greatest(p.next, excluded.next) END
 
 -- name: begun
@@ -80,6 +87,15 @@ UPDATE {ledger} SET
     topic = '', partition = -1, "offset" = -1, item = 0,
     event_time = CASE WHEN %(version_by)s = 'record' THEN 'epoch' ELSE event_time END
 WHERE topic IN (%(topic)s, '') OR %(version_by)s <> (SELECT version_by FROM {space})
+
+-- name: replay
+-- Older than any version that their own records get when they are read again, whatever these say of their time.
+UPDATE {ledger} AS l SET event_time = '0001-01-02 00:00:00+00', item = -1
+FROM unnest(%(partition)b::integer[], %(first)b::bigint[]) AS p (partition, first)
+WHERE l.topic = %(topic)s AND l.partition = p.partition AND l."offset" >= p.first
+
+-- name: set_mapping
+UPDATE {space} SET mapping = %(mapping)s WHERE mapping IS DISTINCT FROM %(mapping)s::text
 
 -- name: drop_progress
 DELETE FROM {progress} WHERE topic = %(topic)s

@@ -15,6 +15,8 @@ ALTER TABLE {space} ADD COLUMN IF NOT EXISTS table_id uuid NOT NULL DEFAULT gen_
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS version_by text NOT NULL DEFAULT 'time';
 -- Not set: the table is of a version that kept no progress, and nobody has submitted a job for it since.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS progress_since timestamptz;
+-- The hash of what the latest job makes of its records; not set: it takes them in the default shape.
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS mapping text;
 
 CREATE TABLE IF NOT EXISTS {table} (
     id text COLLATE "C" PRIMARY KEY,
@@ -61,6 +63,9 @@ CREATE TABLE IF NOT EXISTS {progress} (
     PRIMARY KEY (topic, partition)
 -- Updated with each micro-batch: a new version of a row has room beside the old one.
 ) WITH (fillfactor = 50);
+
+-- The first offset that the latest job's mapping was applied to: records before it were read with another.
+ALTER TABLE {progress} ADD COLUMN IF NOT EXISTS mapped_from bigint NOT NULL DEFAULT 0;
 
 CREATE OR REPLACE VIEW {vectors} AS
 SELECT

@@ -15,7 +15,17 @@ from embedstream.store.schema import (
     vector_type,
 )
 from embedstream.store.space import Terms, check_order, pinned_space, read_space, read_terms
-from embedstream.store.submission import Counts, adopt, begin, forget_missing, lock, losses, read_counts, recount
+from embedstream.store.submission import (
+    Counts,
+    adopt,
+    begin,
+    forget_missing,
+    lock,
+    losses,
+    read_counts,
+    recount,
+    replay,
+)
 from embedstream.store.table import TableStore
 
 __all__ = [
@@ -51,6 +61,7 @@ __all__ = [
     "read_space",
     "read_terms",
     "recount",
+    "replay",
     "see_pgvector",
     "statements",
     "trouble",

@@ -25,7 +25,8 @@ class Progress(NamedTuple):
     """Of one partition: `next` is the offset after the last record that has its outcome.
 
     `late` counts records that lost against an earlier one of the partition, only because of their time; `ids` those
-    that came into the ledger through it; `back_from` is where a worker was before the database went back, if it did.
+    that came into the ledger through it; `back_from` is where a worker was before the database went back, if it did;
+    `mapped_from` is the first offset that was read with the latest job's mapping.
     """
 
     topic_id: str | None
@@ -35,6 +36,7 @@ class Progress(NamedTuple):
     ids: int
     back_from: int | None
     updated_at: datetime
+    mapped_from: int = 0
 
 
 class Forgotten(StoreUnavailable):

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _TYPES = {2000: "vector", 4000: "halfvec"}
 # The columns that tell a relation of this version from those of earlier ones.
 _NEWEST = {
-    "space": {"index_dropped_at", "table_id", "version_by", "progress_since"},
+    "space": {"index_dropped_at", "table_id", "version_by", "progress_since", "mapping"},
     "ledger": {"item"},
-    "progress": {"topic_id", "cluster_id", "next", "late", "ids", "back_from"},
+    "progress": {"topic_id", "cluster_id", "next", "late", "ids", "back_from", "mapped_from"},
 }
 
 

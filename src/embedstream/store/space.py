@@ -20,13 +20,14 @@ class Terms(NamedTuple):
     """What else holds for a table: `id` tells it from others of its name, whatever the address.
 
     `keeps_progress` is false where an earlier version of ours wrote it last, `has_begun` where no job was submitted for
-    it by one that keeps progress.
+    it by one that keeps progress; `mapping` is the hash of the latest job's, None for the default shape.
     """
 
     id: str
     version_by: str
     keeps_progress: bool
     has_begun: bool
+    mapping: str | None = None
 
 
 def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space | None:

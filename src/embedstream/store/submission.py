@@ -8,7 +8,7 @@ from embedstream.store.names import statements
 from embedstream.store.space import read_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     import psycopg
@@ -63,7 +63,11 @@ def lock(connection: Connection, settings: Settings) -> None:
 def begin(
     connection: Connection, settings: Settings, identity: Identity, starts: Sequence[Start], *, anew: bool
 ) -> None:
-    """Write down where the next job begins; `anew` means that what the table knew of it counts no more."""
+    """Write down where the next job begins, and with which mapping; `anew` means that what the table knew of it counts
+    no more.
+    """
+    terms = read_terms(connection, settings)
+    mapping = settings.decoding.mapping_hash if settings.decoding else None
     facts = {
         "topic": settings.kafka_input_topic,
         "topic_id": identity.topic_id,
@@ -71,10 +75,12 @@ def begin(
         "partition": [start.partition for start in starts],
         "next": [start.offset for start in starts],
         "anew": anew,
+        "is_mapped_anew": terms is not None and terms.has_begun and terms.mapping != mapping,
     }
     sql = _sql(settings)
     connection.execute(sql["begin"], facts)
-    terms = read_terms(connection, settings)
+    if terms and terms.mapping != mapping:
+        connection.execute(sql["set_mapping"], {"mapping": mapping})
     if terms and not terms.has_begun:  # who owns nothing may not even update no row of it
         connection.execute(sql["begun"])
     recount(connection, settings)
@@ -95,6 +101,12 @@ def adopt(connection: Connection, settings: Settings) -> None:
     facts = {"topic": settings.kafka_input_topic, "version_by": settings.version_by}
     for name in ("adopt", "drop_progress", "set_version_by"):
         connection.execute(_sql(settings)[name], facts)
+
+
+def replay(connection: Connection, settings: Settings, firsts: Mapping[int, int]) -> None:
+    """Have every stored version lose against its own record, where the topic still has it: from these offsets on."""
+    facts = {"topic": settings.kafka_input_topic, "partition": list(firsts), "first": list(firsts.values())}
+    connection.execute(_sql(settings)["replay"], facts)
 
 
 def _sql(settings: Settings) -> dict[str, Any]:

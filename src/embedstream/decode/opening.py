@@ -1,0 +1,35 @@
+"""A pipeline's decoder, made ready from its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedstream.decode import default
+from embedstream.decode.message import Rules
+
+if TYPE_CHECKING:
+    from embedstream.decode.message import Decode
+    from embedstream.settings import Settings
+
+
+def decoder_of(settings: Settings, model_name: str | None) -> Decode:
+    """What the settings make of a record, held against the table's model (None: any will do).
+
+    Raises ConfigError where something is missing that the mapping needs, such as a .proto file.
+    """
+    rules = Rules.of(settings, model_name)
+    decoding = settings.decoding
+    if decoding is None:
+        return default.decoder(rules)
+    # Without a file nothing of it is needed, and some of it takes a while to load.
+    from embedstream.decode.decoder import build  # noqa: PLC0415
+    from embedstream.decode.formats import reader  # noqa: PLC0415
+    from embedstream.decode.registry import Registry  # noqa: PLC0415
+
+    registry = Registry(decoding.registry) if decoding.registry else None
+    key, value = (
+        reader(form, part, registry, Path())
+        for form, part in ((decoding.formats.key, "key"), (decoding.formats.value, "value"))
+    )
+    return build(decoding, rules, key, value)
