@@ -420,11 +420,15 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+def with_topic(body):
+    return {"topic": "t", "table": "u", **body} if isinstance(body, dict) else body
+
+
 @settings(max_examples=300, deadline=None)
 @given(body=JSON, defaults=JSON)
 def test_any_shape_of_a_pipeline_gives_a_file_or_places(tmp_path_factory, body, defaults):
     path = tmp_path_factory.getbasetemp() / "shapes.yaml"
-    path.write_text(yaml.safe_dump({"version": 1, "defaults": defaults, "pipelines": {"a": body}}))
+    path.write_text(yaml.safe_dump({"version": 1, "defaults": defaults, "pipelines": {"a": with_topic(body)}}))
     with suppress(BadFile):
         assert isinstance(load(path, variable=lambda _: None).pipelines["a"].formats, Formats)
 
