@@ -7,9 +7,10 @@ Strings that are expressions are JMESPath (https://jmespath.org/specification.ht
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -41,6 +42,14 @@ class Formats(Strict):
     value: Format = "json"
 
 
+def _has_port(url: SplitResult) -> bool:
+    """Or none, which is one as well."""
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
+
+
 class RegistryAccess(Strict):
     """A schema registry with Confluent's API; secrets stand in files."""
 
@@ -49,6 +58,21 @@ class RegistryAccess(Strict):
     password_file: str | None = None
     token_file: str | None = None
     ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        url = urlsplit(self.url)
+        if url.scheme not in ("http", "https") or not url.hostname or not _has_port(url):
+            raise ValueError("url is no http:// or https:// URL with a host")
+        if url.query or url.fragment:
+            raise ValueError("url ends in a query or a fragment: leave it out")
+        if "@" in url.netloc:
+            raise ValueError("url holds a user or a password: write user and password_file instead")
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file belong together: one of them is missing")
+        if self.user is not None and self.token_file is not None:
+            raise ValueError("user and token_file are two ways to log in: leave one of them out")
+        return self
 
 
 class TextSource(Strict):
