@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -15,7 +13,7 @@ from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamErr
 from embedstream.ingest import Embedded
 from embedstream.limits import REQUEST_BYTES
 from embedstream.poison import Failed, Search
-from embedstream.retry import Patience
+from embedstream.retry import Patience, asked_seconds
 from embedstream.space import Space
 
 if TYPE_CHECKING:
@@ -246,7 +244,7 @@ def _raise_for_status(response: httpx.Response, count: int) -> None:
         response.is_server_error and response.status_code not in _BUSY_OR_AWAY
     ):
         raise Failed(message)
-    raise EmbeddingUnavailable(f"{response.url} answers {message}", _retry_after(response))
+    raise EmbeddingUnavailable(f"{response.url} answers {message}", asked_seconds(response.headers))
 
 
 def _error_of(response: httpx.Response) -> dict[str, Any]:
@@ -255,19 +253,6 @@ def _error_of(response: httpx.Response) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         return {}
     return error if isinstance(error, dict) else {}
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
-    value = response.headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 class _Answer(msgspec.Struct):

@@ -6,6 +6,7 @@
     ├── ConfigError            stop; one sentence says what to change
     ├── RetryLater             the outside world failed; try the same again after a while
     │   ├── EmbeddingUnavailable
+    │   ├── RegistryUnavailable
     │   └── StoreUnavailable
     └── Rejected               this record can never succeed: it is a dead letter
 """
@@ -38,6 +39,10 @@ class RetryLater(EmbedstreamError):
 
 class EmbeddingUnavailable(RetryLater):
     """The embedding service gives no usable answer at the moment."""
+
+
+class RegistryUnavailable(RetryLater):
+    """The schema registry gives no usable answer at the moment, or does not know a schema yet."""
 
 
 class StoreUnavailable(RetryLater):

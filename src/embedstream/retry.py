@@ -6,6 +6,8 @@ import logging
 import random
 import threading
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
@@ -13,7 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from embedstream.errors import RetryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -97,3 +99,16 @@ def _delay(state: RetryCallState) -> float:
         return min(max(asked, SHORTEST_ASKED), LONGEST_ASKED) * random.uniform(1.0, 1.5)  # noqa: S311
     bound: float = min(LONGEST_DELAY, 0.1 * 2.0 ** min(state.attempt_number, 10))
     return bound * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def asked_seconds(headers: Mapping[str, str]) -> float | None:
+    """What either form of the header Retry-After asks for (RFC 9110, section 10.2.3)."""
+    value = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -36,6 +36,13 @@ class Start(NamedTuple):
         return f"partition {self.partition}: from offset {self.offset} ({self.why})"
 
 
+_ANEW = {
+    "adopted": "the topic is adopted",
+    "replayed": "the topic is read again",
+    "lossy": "the table has lost rows",
+}
+
+
 def choose(position: Position, progress: Progress | None, table: Table) -> Start:
     """The smaller of where table and group stand; the first record where either is not known.
 
@@ -44,12 +51,8 @@ def choose(position: Position, progress: Progress | None, table: Table) -> Start
     """
     first, end, committed = position.first, position.end, position.committed
     begin, why = first, ""
-    if table == "adopted":
-        why = "the topic is adopted"
-    elif table == "replayed":
-        why = "the topic is read again"
-    elif table == "lossy":
-        why = "the table has lost rows"
+    if table in _ANEW:
+        why = _ANEW[table]
     elif table == "earlier" and committed is not None and committed <= end:
         begin, why = committed, "where the group stands: the table is of a version that kept no progress"
     elif progress is None:
@@ -97,7 +100,7 @@ def begin(settings: Settings, *, adopts: bool = False, replays: bool = False) ->
             store.check_order(store.read_terms(connection, settings), settings)
             check_identity(settings, progress, identity)
         starts = [choose(position, progress.get(position.partition), table) for position in positions]
-        store.begin(connection, settings, identity, starts, anew=table in ("adopted", "lossy", "replayed"))
+        store.begin(connection, settings, identity, starts, anew=table in _ANEW)
     kafka.set_offsets(settings, {start.partition: start.offset for start in starts})
     return starts
 

@@ -62,8 +62,8 @@ def test_so_has_an_archive():
 
 
 def test_every_code_of_a_refusal_is_documented():
-    sources = "".join((ROOT / "src" / "embedstream" / name).read_text() for name in ("message.py", "timestamps.py"))
-    codes = set(re.findall(r'_reject\(\s*"(\w+)"|"decode", "(\w+)"|_reject_bytes\(value, "(\w+)"', sources))
+    sources = "".join(path.read_text() for path in (ROOT / "src" / "embedstream" / "decode").glob("*.py"))
+    codes = set(re.findall(r'reject\(\s*"(\w+)"|"decode",\s*"(\w+)"|_reject_bytes\(\w+, "(\w+)"', sources))
     documented = set(
         re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", MESSAGES.read_text(), flags=re.MULTILINE)))
     )

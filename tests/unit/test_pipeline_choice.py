@@ -25,7 +25,7 @@ SEVERAL = (
   articles:
     topic: shop.articles
     format: {key: registry, value: {protobuf: a.proto, message: a.B}}
-    registry: {url: "http://r", password_file: secret}
+    registry: {url: "http://r", user: u, password_file: secret}
     envelope: debezium
     text: [value.title, value.body]
     table: articles

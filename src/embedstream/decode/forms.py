@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from typing import Any
 
 DELETE = "a delete is a record with a key and a null value"
@@ -18,6 +20,15 @@ _BEGINNINGS = (
     (b"<", "XML or HTML"),
 )
 _FRAMING_BYTES = 5
+_GLUE_BYTES = 18
+_LONG_BYTES = 8
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # before that of UTF-16, which it begins with
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_WINDOWS = re.compile(rb"[\t\r\n\x20-\x7e\x80\x82-\x8c\x8e\x91-\x9c\x9e-\xff]+")
 
 
 def of_bytes(value: bytes) -> str | None:
@@ -38,6 +49,47 @@ def other_unicode(value: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return encoding[:6].upper() if begins and begins in '{["' else None
+
+
+def of_other_text(data: bytes) -> str | None:
+    """The name of what is no UTF-8."""
+    marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    named = marked or of_bytes(data)
+    if named is None and _WINDOWS.fullmatch(data):
+        return "Latin-1 or Windows-1252"
+    return named
+
+
+def of_unframed(data: bytes) -> str | None:
+    """The name of what should begin with the framing of Confluent's serializers, and what to do about it."""
+    if not data:
+        return "nothing: it has zero bytes"
+    if data[:1] == b"\0":
+        return _of_zero(data)
+    if data[:2] in (b"\3\0", b"\3\5") and len(data) >= _GLUE_BYTES:
+        return "the framing of AWS Glue's schema registry, which is not supported"
+    return of_bytes(data) or _of_text(data)
+
+
+def _of_zero(data: bytes) -> str | None:
+    if len(data) == _LONG_BYTES:
+        return "a 64-bit number: set its format to int64"
+    if len(data) > _FRAMING_BYTES + _LONG_BYTES // 2 and not any(data[1:_FRAMING_BYTES]):
+        return (
+            "Apicurio's own framing with an id of eight bytes: have its serializer write Confluent's, which has four "
+            "(Apicurio's Legacy4ByteIdHandler)"
+        )
+    return None
+
+
+def _of_text(data: bytes) -> str | None:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
+        return "JSON: set its format to json"
+    return "plain text: set its format to text" if text.isprintable() or text.isspace() or "\n" in text else None
 
 
 def of_other_json(body: object) -> str:

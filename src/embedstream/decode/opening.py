@@ -27,9 +27,8 @@ def decoder_of(settings: Settings, model_name: str | None) -> Decode:
     from embedstream.decode.formats import reader  # noqa: PLC0415
     from embedstream.decode.registry import Registry  # noqa: PLC0415
 
-    registry = Registry(decoding.registry) if decoding.registry else None
-    key, value = (
-        reader(form, part, registry, Path())
-        for form, part in ((decoding.formats.key, "key"), (decoding.formats.value, "value"))
-    )
-    return build(decoding, rules, key, value)
+    registry = Registry(decoding.registry, Path()) if decoding.registry else None
+    formats = decoding.formats
+    read_key = reader(formats.key, "key", registry, Path())
+    read_value = reader(formats.value, "value", registry, Path())
+    return build(decoding, rules, read_key, read_value)

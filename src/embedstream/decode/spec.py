@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -23,12 +24,23 @@ class Strict(BaseModel):
     )
 
 
-def _address(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise ValueError("must have no user and no password in it: give user and password_file beside url")
-    return url.rstrip("/")
+def _address(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or not _has_port(url):
+        raise ValueError("is no http:// or https:// URL with a host")
+    if url.query or url.fragment:
+        raise ValueError("ends in a query or a fragment: leave it out")
+    if "@" in url.netloc:
+        raise ValueError("holds a user or a password: write user and password_file instead")
+    return text.rstrip("/")
+
+
+def _has_port(url: SplitResult) -> bool:
+    """Or none, which is one as well."""
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
 
 
 Url: TypeAlias = Annotated[str, AfterValidator(_address)]
@@ -63,6 +75,14 @@ class RegistryAccess(Strict):
     ca_file: str | None = Field(
         None, description="PEM file of the authorities that sign the registry's certificate (not set: the usual)"
     )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file belong together: one of them is missing")
+        if self.user is not None and self.token_file is not None:
+            raise ValueError("user and token_file are two ways to log in: leave one of them out")
+        return self
 
 
 class TextSource(Strict):
