@@ -26,6 +26,8 @@ LARGEST_MESSAGE = 16 * MIB
 """What `embedstream send` and a replay can send."""
 REQUEST_BYTES = MIB
 """Texts of one request to the embedding service, where it has more than one."""
+HEADER_BYTES = 64 * KIB
+"""As much of a header as a mapping sees."""
 
 _KEY_BYTES = 64 * KIB
 _HEADER_BYTES = MIB

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from embedstream import kafka
 from embedstream.decode import forms
-from embedstream.decode.default import decode
 from embedstream.decode.fields import id_of_coordinates
-from embedstream.decode.message import Record, Rules
+from embedstream.decode.message import Record
+from embedstream.decode.opening import decoder_of
 from embedstream.errors import ConfigError, EmbedstreamError, Rejected
 from embedstream.kafka import LARGEST_MESSAGE, Outgoing
 from embedstream.spool import Entry, Spool
@@ -32,7 +32,9 @@ _NOWHERE = (-1, -1)
 
 
 class Sent(NamedTuple):
-    """What was sent, and where each of it stands, in the order of `entries`."""
+    """What was sent, and where each of it stands, in the order of `entries`; a record of which several messages come,
+    or none, has no id.
+    """
 
     entries: Spool
     partitions: array[int]
@@ -41,7 +43,7 @@ class Sent(NamedTuple):
     def records(self, topic: str) -> Iterator[dict[str, Any]]:
         for entry, partition, offset in zip(self.entries, self.partitions, self.offsets, strict=True):
             id = id_of_coordinates(topic, partition, offset) if entry.id is None else entry.id
-            yield {"id": id, "partition": partition, "offset": offset}
+            yield {"id": id or None, "partition": partition, "offset": offset}
 
 
 class Checker:
@@ -51,8 +53,11 @@ class Checker:
     """
 
     def __init__(self, settings: Settings, key_field: str, model: Callable[[], str | None] = lambda: None) -> None:
+        if settings.decoding and settings.decoding.formats.value != "json":
+            raise ConfigError("lines are sent as JSON, but the pipeline reads another format: use its producer")
         self._topic = settings.kafka_input_topic
-        self._rules = Rules.of(settings, None)
+        self._settings = settings
+        self._decode = decoder_of(settings, None)
         self._key_field = key_field
         self._model: Callable[[], str | None] | None = model
 
@@ -63,7 +68,7 @@ class Checker:
         value = value.removeprefix(_BYTE_ORDER_MARK)
         body = _object(value)
         if self._model and body.get("model") is not None:
-            self._rules = self._rules._replace(model_name=self._model())
+            self._decode = decoder_of(self._settings, self._model())
             self._model = None
         return self._entry(number, _key(body.get(self._key_field)), value)
 
@@ -73,7 +78,8 @@ class Checker:
 
     def _entry(self, number: int, key: bytes | None, value: bytes | None) -> Entry:
         now = time.time_ns() // 1_000_000
-        id = decode(Record(key, value, self._topic, *_NOWHERE, now), self._rules).id
+        ids = {item.id for item in self._decode(Record(key, value, self._topic, *_NOWHERE, now))}
+        id = ids.pop() if len(ids) == 1 else ""
         return Entry(number, None if id == id_of_coordinates(self._topic, *_NOWHERE) else id, key, value)
 
 

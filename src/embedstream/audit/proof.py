@@ -13,7 +13,6 @@ from embedstream.audit import records, rows
 from embedstream.audit.mend import mend
 from embedstream.audit.reading import lines
 from embedstream.audit.report import Dead, Finding, Outcomes, Report
-from embedstream.decode.message import Rules
 from embedstream.display import progress
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError
@@ -88,8 +87,7 @@ class _Proof:
         if not self._standing.log.positions:
             raise ConfigError(f"there is no topic {self._topic} yet: embedstream submit makes it")
         ranges = [records.Range(each.partition, each.first, each.stable) for each in self._standing.log.positions]
-        rules = Rules.of(settings, self._space.model_name)
-        self._load("copy_sent", self._topic, ranges, lines(settings, ranges, rules))
+        self._load("copy_sent", self._topic, ranges, lines(settings, ranges, self._space.model_name))
         self._read_dead_letters()
 
     def _read_dead_letters(self) -> None:

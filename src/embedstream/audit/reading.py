@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstream.audit import records, rows
 from embedstream.audit.records import Range
-from embedstream.decode.default import decoder
+from embedstream.decode.opening import decoder_of, headers_of
 from embedstream.errors import ConfigError, EmbedstreamError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from typing import TypeAlias
 
-    from embedstream.decode.message import Rules
     from embedstream.settings import Settings
 
     Block: TypeAlias = tuple[bytes, int]
@@ -29,14 +28,14 @@ _MOST_PROCESSES = 8
 _WORTH_A_PROCESS = 50_000
 
 
-def lines(settings: Settings, ranges: Sequence[Range], rules: Rules) -> Iterator[Block]:
+def lines(settings: Settings, ranges: Sequence[Range], model_name: str) -> Iterator[Block]:
     """Blocks of lines for the table `sent`, each with the number of records in it."""
     total = sum(each.end - each.first for each in ranges)
     count = min(os.cpu_count() or 1, _MOST_PROCESSES, total // _WORTH_A_PROCESS)
     if count < 2:  # noqa: PLR2004 - one process is this one
-        yield from _blocks(settings, ranges, rules)
+        yield from _blocks(settings, ranges, model_name)
         return
-    with _started(settings, shares(ranges, count), rules) as pipes:
+    with _started(settings, shares(ranges, count), model_name) as pipes:
         while pipes:
             for pipe in wait(pipes):
                 block = _received(pipe)
@@ -57,14 +56,14 @@ def shares(ranges: Sequence[Range], count: int) -> list[list[Range]]:
     ]
 
 
-def _blocks(settings: Settings, ranges: Sequence[Range], rules: Rules) -> Iterator[Block]:
-    decode = decoder(rules)
+def _blocks(settings: Settings, ranges: Sequence[Range], model_name: str) -> Iterator[Block]:
+    decode, headers = decoder_of(settings, model_name), headers_of(settings)
     for messages in records.read(settings, settings.kafka_input_topic, ranges):
-        yield rows.sent(messages, decode).encode(), len(messages)
+        yield rows.sent(messages, decode, headers).encode(), len(messages)
 
 
 @contextmanager
-def _started(settings: Settings, parts: Sequence[Sequence[Range]], rules: Rules) -> Iterator[list[Any]]:
+def _started(settings: Settings, parts: Sequence[Sequence[Range]], model_name: str) -> Iterator[list[Any]]:
     """A pipe from each process; one whose pipe has lost its reader, because this one was killed, ends too."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
@@ -73,7 +72,7 @@ def _started(settings: Settings, parts: Sequence[Sequence[Range]], rules: Rules)
             receiver, sender = context.Pipe(duplex=False)
             pipes.append(receiver)
             with closing(sender):
-                process = context.Process(target=_work, args=(sender, settings, ranges, rules), daemon=True)
+                process = context.Process(target=_work, args=(sender, settings, ranges, model_name), daemon=True)
                 process.start()
             processes.append(process)
         yield pipes.copy()
@@ -85,11 +84,11 @@ def _started(settings: Settings, parts: Sequence[Sequence[Range]], rules: Rules)
             process.join()
 
 
-def _work(sender: Connection, settings: Settings, ranges: Sequence[Range], rules: Rules) -> None:
+def _work(sender: Connection, settings: Settings, ranges: Sequence[Range], model_name: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(BrokenPipeError):
         try:
-            for block in _blocks(settings, ranges, rules):
+            for block in _blocks(settings, ranges, model_name):
                 sender.send(block)
             sender.send(None)
         except EmbedstreamError as exc:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from embedstream.decode.message import Decode, Delete, Item, Record
 from embedstream.errors import RetryLater
 from embedstream.kafka import headers_of
+from embedstream.limits import HEADER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from confluent_kafka import Message
 
@@ -20,15 +21,21 @@ _NOTHING = "\t\\N" * 6 + "\n"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def sent(messages: Iterable[Message], decode: Decode) -> str:
+def sent(messages: Iterable[Message], decode: Decode, headers: Sequence[str] = ()) -> str:
     """Lines for the table `sent`; raises RetryLater where the outside world is asked and does not answer."""
-    return "".join(_sent(record_of(message), decode) for message in messages)
+    return "".join(_sent(record_of(message, headers), decode) for message in messages)
 
 
-def record_of(message: Message) -> Record:
+def record_of(message: Message, headers: Sequence[str] = ()) -> Record:
+    """With those of these headers that it has; as the job has it, one without a value is none."""
     kind, timestamp = message.timestamp()
     place = (str(message.topic()), message.partition() or 0, message.offset() or 0)
-    return Record(message.key(), message.value(), *place, timestamp if kind else -1)
+    record = Record(message.key(), message.value(), *place, timestamp if kind else -1)
+    if not headers:
+        return record
+    found = headers_of(message)
+    named = {name: value[:HEADER_BYTES] for name in headers if (value := found.get(name)) is not None}
+    return record._replace(headers=named)
 
 
 def _sent(record: Record, decode: Decode) -> str:

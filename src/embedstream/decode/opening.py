@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 
+def headers_of(settings: Settings) -> tuple[str, ...]:
+    """The names of the headers that records must carry for the decoder."""
+    if settings.decoding is None:
+        return ()
+    from embedstream.decode.decoder import headers_read  # noqa: PLC0415 - as below
+
+    return tuple(sorted(headers_read(settings.decoding)))
+
+
 def decoder_of(settings: Settings, model_name: str | None) -> Decode:
     """What the settings make of a record, held against the table's model (None: any will do).
 

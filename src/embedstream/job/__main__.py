@@ -12,6 +12,7 @@ from pyflink.table import EnvironmentSettings, ExplainDetail, TableEnvironment
 from pyflink.table.udf import udf
 
 from embedstream import kafka
+from embedstream.decode.opening import headers_of
 from embedstream.flink.recorded import decoding_of, job_parameters
 from embedstream.flink.submission import DECODING, DRY_RUN
 from embedstream.job import tables
@@ -76,14 +77,15 @@ def main(arguments: argparse.Namespace) -> None:
     environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for name, value in options(settings, arguments.origin).items():
         environment.get_config().set(name, value)
-    ingest = udf(IngestFunction(settings), result_type=RESULT, func_type="pandas")
+    headers = headers_of(settings)
+    ingest = udf(IngestFunction(settings, headers), result_type=RESULT, func_type="pandas")
     environment.create_temporary_system_function("ingest", ingest)
     letter = Letter.of(settings.max_text_bytes, kafka.largest_record(settings, settings.kafka_dead_letter_topic))
     for statement in (
         tables.source(settings, origin),
         tables.dead_letters(settings, letter),
         tables.weighed(letter),
-        tables.outcomes(settings),
+        tables.outcomes(settings, headers),
     ):
         environment.execute_sql(statement)
     insert = tables.insert(settings, letter, origin)

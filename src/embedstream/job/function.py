@@ -16,8 +16,8 @@ from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
 from embedstream import embedding, kafka, store
-from embedstream.decode.default import decoder
-from embedstream.decode.message import Record, Rules
+from embedstream.decode.message import Record
+from embedstream.decode.opening import decoder_of
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
@@ -95,7 +95,7 @@ class IngestFunction(ScalarFunction):
         return Ingest(
             EmbeddingClient(settings, space, self._patience),
             store.TableStore(settings, space, partial(kafka.has_record, settings)),
-            decoder(Rules.of(settings, space.model_name)),
+            decoder_of(settings, space.model_name),
             self._patience,
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from embedstream import limits
 from embedstream.kafka import java_config
-from embedstream.limits import BUNDLE_SHARES, SHARE_BYTES, Letter, record_bytes
+from embedstream.limits import BUNDLE_SHARES, HEADER_BYTES, SHARE_BYTES, Letter, record_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +29,6 @@ FROM (
     FROM weighed CROSS JOIN UNNEST(shares) AS parts (share)
 )
 """
-
-HEADER_BYTES = 65_536
-"""As much of a header as a mapping sees."""
 
 # A replay says how often the message was rejected before; what a producer wrote there by chance counts as nothing.
 ATTEMPTS = "GREATEST(COALESCE(TRY_CAST(DECODE(headers['dlq.attempts'], 'UTF-8') AS INT), 0), 0) + CAST(1 AS BIGINT)"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstream import kafka
 from embedstream.audit.rows import record_of
+from embedstream.decode.opening import headers_of
 from embedstream.display import printable
 from embedstream.errors import ConfigError, Rejected, RetryLater
 from embedstream.pipelines.cases import facts_of
@@ -29,7 +30,8 @@ def latest(settings: Settings, count: int) -> list[Record]:
     if not extent:
         raise ConfigError(f"there is no topic {settings.kafka_input_topic} at {settings.kafka_bootstrap_servers}")
     ranges = {number: (max(first, end - count), end) for number, (first, end) in extent.items()}
-    records = map(record_of, kafka.read(settings, settings.kafka_input_topic, ranges))
+    headers = headers_of(settings)
+    records = (record_of(each, headers) for each in kafka.read(settings, settings.kafka_input_topic, ranges))
     newest = heapq.nlargest(count, records, key=lambda each: (each.timestamp, each.partition, each.offset))
     return newest[::-1]
 
