@@ -60,7 +60,7 @@ ELSEWHERE = {"FLINK_LIB_DIR"}  # Flink's own
 
 @of_each_page
 def test_every_check_that_is_named_is_one_of_doctor_s(page):
-    names = {check.name for check in doctor.CHECKS}
+    names = {check.name for check in (*doctor.CHECKS, *doctor.mapping.CHECKS)}
     groups = "|".join({name.partition(".")[0] for name in names})
     assert set(re.findall(rf"`((?:{groups})\.[a-z_]+)`", page.read_text())) <= names
 

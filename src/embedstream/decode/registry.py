@@ -66,6 +66,10 @@ class Registry:
     def close(self) -> None:
         self._http.close()
 
+    def check(self) -> list[str]:
+        """The types of schemas that it knows; raises RegistryUnavailable."""
+        return self._get("/schemas/types", list[str])
+
     def schema(self, id: SchemaId) -> Schema:
         """By its number, or by its GUID; raises RegistryUnavailable, Rejected, Unusable."""
         schema = self._schemas.get(id)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedstream.doctor import broker, clock, cluster, database, log, service
-from embedstream.doctor.check import Finding, run
+from embedstream.doctor import broker, clock, cluster, database, log, mapping, service
+from embedstream.doctor.check import Check, Finding, run
 from embedstream.doctor.world import World
 from embedstream.errors import ConfigError
 from embedstream.store import Names
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CHECKS = (*service.CHECKS, *database.CHECKS, *broker.CHECKS, *log.CHECKS, *clock.CHECKS, *cluster.CHECKS)
 
+"""Of every pipeline; one with a mapping has those of `mapping` as well."""
 
 OF_SUBMISSION = frozenset(
     {
@@ -24,6 +25,7 @@ OF_SUBMISSION = frozenset(
             for name in ("reachable", "encoding", "writable", "extension", "table", "rights", "space")
         ),
         *(f"broker.{name}" for name in ("reachable", "login", "rights", "group")),
+        *(f"mapping.{name}" for name in ("decoder", "registry")),
         *(each.name for each in cluster.OF_SUBMISSION),
     }
 )
@@ -33,7 +35,7 @@ OF_SUBMISSION = frozenset(
 def check_submission(settings: Settings) -> None:
     """Raises ConfigError with the first thing that would keep a job from running, in doctor's own words."""
     with World(settings) as world:
-        for finding in run([each for each in CHECKS if each.name in OF_SUBMISSION], world):
+        for finding in run([each for each in _checks_of(settings) if each.name in OF_SUBMISSION], world):
             if finding.state == "FAIL":
                 raise ConfigError(f"{finding.fact}: {finding.remedy}" if finding.remedy else finding.fact)
 
@@ -45,4 +47,8 @@ def examine(settings: Settings) -> list[Finding]:
     """
     Names.of(settings.pgvector_table)
     with World(settings) as world:
-        return run(CHECKS, world)
+        return run(_checks_of(settings), world)
+
+
+def _checks_of(settings: Settings) -> tuple[Check, ...]:
+    return (*CHECKS, *mapping.CHECKS) if settings.decoding else CHECKS

@@ -112,7 +112,7 @@ def try_(
         say(as_json({"topic": settings.kafka_input_topic, "records": found}))
         return
     shown = "\n".join(line for facts in found for line in lines(facts))
-    say(shown or f"topic {settings.kafka_input_topic} has no record")
+    say(shown or f"topic {settings.kafka_input_topic} has no record yet")
 
 
 @app.command("list")
