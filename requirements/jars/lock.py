@@ -10,9 +10,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LOCK = HERE.parents[1] / "src" / "embedstream" / "jars.lock"
-PROFILES = ("kafka", "flink")
-RESOLVED = re.compile(r"^\s+(?P<group>[^:\s]+):(?P<artifact>[^:]+):jar:(?P<version>[^:]+):\w+:(?P<path>\S+\.jar)")
-HEADER = "# Made by requirements/jars/lock.py from requirements/jars/pom.xml: group:artifact:version sha256\n"
+PROFILES = ("kafka", "flink", "registry")
+RESOLVED = re.compile(
+    r"^\s+(?P<group>[^:\s]+):(?P<artifact>[^:]+):(?:jar|(?P<extension>tar\.gz):(?P<classifier>[^:]+)):(?P<version>[^:]+)"
+    r":\w+:(?P<path>\S+\.(?:jar|tar\.gz))"
+)
+HEADER = (
+    "# Made by requirements/jars/lock.py from requirements/jars/pom.xml: "
+    "group:artifact:version[:extension:classifier] sha256\n"
+)
 
 
 def resolved_jars(profile: str) -> list[str]:
@@ -27,7 +33,8 @@ def resolved_jars(profile: str) -> list[str]:
 
 def _line(jar: re.Match[str]) -> str:
     digest = hashlib.sha256(Path(jar["path"]).read_bytes()).hexdigest()
-    return f"{jar['group']}:{jar['artifact']}:{jar['version']} {digest}"
+    archive = f":{jar['extension']}:{jar['classifier']}" if jar["extension"] else ""
+    return f"{jar['group']}:{jar['artifact']}:{jar['version']}{archive} {digest}"
 
 
 def main() -> None:

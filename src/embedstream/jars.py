@@ -1,9 +1,13 @@
-"""The jars that the stack runs: downloaded once, checked against the lock, kept in the user's cache directory."""
+"""The jars that the stack runs: downloaded once, checked against the lock, kept in the user's cache directory.
+
+What comes as an archive of jars is unpacked there, and the archive is not kept.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +19,8 @@ from typing import Literal
 from embedstream.errors import ConfigError
 from embedstream.settings import Settings, load_settings
 
-Section = Literal["kafka", "flink"]
-SECTIONS: tuple[Section, ...] = ("kafka", "flink")
+Section = Literal["kafka", "flink", "registry"]
+SECTIONS: tuple[Section, ...] = ("kafka", "flink", "registry")
 
 SHA256_DIGITS = 64
 ATTEMPTS = 3
@@ -29,12 +33,26 @@ class Jar:
     artifact: str
     version: str
     sha256: str
+    extension: str = "jar"
+    classifier: str = ""
 
     def __str__(self) -> str:
-        return f"{self.group}:{self.artifact}:{self.version}"
+        name = f"{self.group}:{self.artifact}:{self.version}"
+        return f"{name}:{self.extension}:{self.classifier}" if self.is_archive else name
+
+    @property
+    def is_archive(self) -> bool:
+        return self.extension != "jar"
 
     def path(self, cache: Path) -> Path:
-        return cache / self.group / f"{self.artifact}-{self.version}.jar"
+        """The file; of an archive the directory of its files."""
+        name = f"{self.artifact}-{self.version}"
+        return cache / self.group / (name if self.is_archive else f"{name}.jar")
+
+    def is_there(self, cache: Path) -> bool:
+        """Whether it is as the lock wants it; what was unpacked got its name when all of it was."""
+        path = self.path(cache)
+        return path.is_dir() if self.is_archive else is_sound(self, path)
 
 
 Resolver = Callable[[Jar, Path], Path]
@@ -68,7 +86,9 @@ def _parse_jar(line: str, number: int) -> Jar:
     match coordinate.split(":"):
         case [group, artifact, version] if len(sha256) == SHA256_DIGITS:
             return Jar(group, artifact, version, sha256)
-    raise ConfigError(f"jars.lock, line {number}: expected group:artifact:version sha256")
+        case [group, artifact, version, "tar.gz" as extension, classifier] if len(sha256) == SHA256_DIGITS:
+            return Jar(group, artifact, version, sha256, extension, classifier)
+    raise ConfigError(f"jars.lock, line {number}: expected group:artifact:version[:extension:classifier] sha256")
 
 
 def locked_jars(section: Section) -> list[Jar]:
@@ -81,7 +101,7 @@ def jar_paths(section: Section, cache: Path) -> list[Path]:
 
 def missing_jars(section: Section, cache: Path) -> list[Jar]:
     """The jars that are not in the cache, or not as the lock wants them."""
-    return [jar for jar in locked_jars(section) if not is_sound(jar, jar.path(cache))]
+    return [jar for jar in locked_jars(section) if not jar.is_there(cache)]
 
 
 def download(jars: list[Jar], cache: Path, resolver: Resolver | None = None) -> None:
@@ -106,7 +126,22 @@ def _download_one(jar: Jar, cache: Path, scratch: Path, fetch: Resolver) -> None
         raise ConfigError(f"jar {jar} was downloaded but its sha256 is not the locked one: {jar.sha256}")
     target = jar.path(cache)
     target.parent.mkdir(parents=True, exist_ok=True)
-    downloaded.replace(target)
+    if jar.is_archive:
+        _unpack(jar, downloaded, target)
+    else:
+        downloaded.replace(target)
+
+
+def _unpack(jar: Jar, archive: Path, target: Path) -> None:
+    directory = archive.parent / "unpacked"
+    try:
+        with tarfile.open(archive) as files:
+            files.extraction_filter = getattr(tarfile, "data_filter", None)  # the first releases of 3.11 have none
+            files.extractall(directory)  # noqa: S202 - its hash is the locked one
+        directory.replace(target)
+    except (OSError, tarfile.TarError) as exc:
+        if not target.is_dir():  # another process was faster
+            raise ConfigError(f"{jar} cannot be unpacked: {exc}") from exc
 
 
 def _with_retries(jar: Jar, scratch: Path, fetch: Resolver) -> Path:
@@ -133,7 +168,8 @@ def maven_resolver() -> Resolver:
 
     def fetch(jar: Jar, directory: Path) -> Path:
         context = MavenContext(resolver=PythonResolver(), repo_cache=directory)
-        return Path(context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve())
+        component = context.project(jar.group, jar.artifact).at_version(jar.version)
+        return Path(component.artifact(jar.classifier, jar.extension).resolve())
 
     return fetch
 

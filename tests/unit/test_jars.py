@@ -1,4 +1,6 @@
 import hashlib
+import io
+import tarfile
 
 import pytest
 
@@ -93,6 +95,25 @@ def test_a_damaged_jar_in_the_cache_counts_as_missing(tmp_path, monkeypatch):
     assert jars.missing_jars("kafka", tmp_path) == []
     JAR.path(tmp_path).write_bytes(CONTENT[:2])
     assert jars.missing_jars("kafka", tmp_path) == [JAR]
+
+
+def test_an_archive_is_kept_unpacked_under_its_name_when_all_of_it_is_there(tmp_path, monkeypatch):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as files:
+        entry = tarfile.TarInfo("lib/a.jar")
+        entry.size = len(CONTENT)
+        files.addfile(entry, io.BytesIO(CONTENT))
+    content = packed.getvalue()
+    archive = Jar("org.example", "app", "1.0", hashlib.sha256(content).hexdigest(), "tar.gz", "all")
+    monkeypatch.setattr(jars, "locked_jars", lambda section: [archive])
+    assert parse_lock(f"[registry]\n{archive} {archive.sha256}\n") == {"registry": [archive]}
+    with pytest.raises(ConfigError, match=r"org\.example:app:1\.0:tar\.gz:all .* sha256"):
+        download([archive], tmp_path, resolver_that_writes(content[:-1]))
+    assert jars.missing_jars("registry", tmp_path) == [archive]
+    download([archive], tmp_path, resolver_that_writes(content))
+    assert jars.missing_jars("registry", tmp_path) == []
+    assert (archive.path(tmp_path) / "lib" / "a.jar").read_bytes() == CONTENT
+    assert [path.name for path in (tmp_path / "org.example").iterdir()] == ["app-1.0"]
 
 
 def test_the_cache_directory_can_be_set(tmp_path, monkeypatch):

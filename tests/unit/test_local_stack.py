@@ -190,6 +190,15 @@ def test_parts_are_chosen_by_name_in_their_order():
         chosen_parts("mysql,kafka", no_job=False)
 
 
+def test_a_registry_starts_only_where_it_is_asked_for_and_first():
+    assert "registry" not in chosen_parts(None, no_job=False)
+    assert chosen_parts(None, "registry", no_job=False) == ("registry", *PARTS)
+    assert chosen_parts("kafka", "registry", no_job=False) == ("registry", "kafka")
+    assert chosen_parts("registry", no_job=False) == ("registry",)
+    with pytest.raises(ConfigError, match=r"--with: no such part: kafka \(there are registry\)"):
+        chosen_parts(None, "kafka", no_job=False)
+
+
 @pytest.mark.parametrize("name", ["with space", "a:b", "a,b", "a#b", "a'b", "$HOME"])
 def test_a_path_that_some_part_cannot_bear_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match="must not contain"):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from embedstream.decode.formats import reader
-from embedstream.decode.registry import MOST_UNKNOWN, SECONDS_IN_VAIN, SECONDS_UNKNOWN, Registry
+from embedstream.decode.registry import Registry
 from embedstream.decode.spec import RegistryAccess
+from embedstream.decode.unknown import MOST_UNKNOWN, SECONDS_IN_VAIN, SECONDS_UNKNOWN
 from embedstream.errors import ConfigError, RegistryUnavailable, Rejected, RetryLater
 from support.plain import is_plain, outcome
 from support.registry import GUID, framed, stub_registry
@@ -391,3 +392,12 @@ def test_any_bytes_of_a_header_are_an_id_or_refused(identified):
     read = reader("registry", "value", registry, Path())
     found = outcome(read, b"\x02a", identified)
     assert found == "a" or found.code in ("not_framed", "bad_avro")
+
+
+def test_a_guid_that_there_is_no_page_for_is_unknown(stub, read, clock):
+    """Apicurio knows none, and answers as for any address that it does not have."""
+    stub.failure = 404, b""
+    with pytest.raises(RegistryUnavailable, match="does not know schema"):
+        read(b"", b"\1" + GUID.bytes)
+    clock.now += SECONDS_UNKNOWN
+    assert refused(read, b"", b"\1" + GUID.bytes)[0] == "schema_unknown"

@@ -15,8 +15,9 @@ from embedstream.errors import Rejected, RetryLater
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from embedstream.decode.registry import Registry, SchemaId
+    from embedstream.decode.registry import Registry
     from embedstream.decode.schema import Decoder, Schema
+    from embedstream.decode.unknown import SchemaId
 
 Part: TypeAlias = Literal["key", "value"]
 _FRAMING_BYTES = 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -16,20 +15,16 @@ from pydantic import ValidationError
 from embedstream.decode.fields import reject
 from embedstream.decode.schema import Reference, Schema, Unusable
 from embedstream.decode.spec import RegistryAccess
+from embedstream.decode.unknown import Unknown
 from embedstream.errors import ConfigError, RegistryUnavailable
 from embedstream.retry import asked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
-    from typing import TypeAlias
 
-    SchemaId: TypeAlias = int | UUID
+    from embedstream.decode.unknown import SchemaId
 
-SECONDS_UNKNOWN = 30.0
-"""How long a schema that the registry does not know is asked for again: what answers may lag behind what registers."""
-SECONDS_IN_VAIN = 600.0
-MOST_UNKNOWN = 10_000
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _MOST_REFERENCES = 1000
 _UNKNOWN_CODES = frozenset({40401, 40402, 40403})
@@ -61,7 +56,7 @@ class Registry:
         )
         self.url = access.url.rstrip("/")
         self._schemas: dict[SchemaId, Schema] = {}
-        self._unknown = _Unknown(clock)
+        self._unknown = Unknown(clock)
 
     def close(self) -> None:
         self._http.close()
@@ -132,7 +127,8 @@ class Registry:
     def _error(self, response: httpx.Response) -> Exception:
         status = response.status_code
         if status == httpx.codes.NOT_FOUND:
-            if _code(response) in _UNKNOWN_CODES:
+            # Apicurio knows no GUIDs, and says so as if there were no such page.
+            if _code(response) in _UNKNOWN_CODES or "/schemas/guids/" in response.url.path:
                 return _NotFound()
             return RegistryUnavailable(
                 f"{self.url} answers HTTP 404, and not as a schema registry does: check the path in its URL "
@@ -178,49 +174,6 @@ def _code(response: httpx.Response) -> int:
 
 class _NotFound(Exception):
     """The registry says that it does not know what it was asked for."""
-
-
-class _Unknown:
-    """Ids that the registry does not know: since when, and which of them are settled.
-
-    A topic whose bytes only look framed has many: each wait in vain halves the time for the next id, until ten minutes
-    have passed without one. A settled id is asked for again after these ten minutes.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._since: OrderedDict[SchemaId, float] = OrderedDict()
-        self._settled: OrderedDict[SchemaId, float] = OrderedDict()
-        self._seconds = SECONDS_UNKNOWN
-        self._in_vain_at = 0.0
-
-    def is_settled(self, id: SchemaId) -> bool:
-        at = self._settled.get(id)
-        return at is not None and self._clock() - at < SECONDS_IN_VAIN
-
-    def is_up(self, id: SchemaId) -> bool:
-        """Note that the id is unknown still; whether its time is up."""
-        now = self._clock()
-        if now - self._in_vain_at >= SECONDS_IN_VAIN:
-            self._seconds = SECONDS_UNKNOWN
-        if id not in self._settled and now - self._since.setdefault(id, now) < self._seconds:
-            _trim(self._since)
-            return False
-        if id not in self._settled:
-            self._seconds, self._in_vain_at = self._seconds / 2, now
-        self._since.pop(id, None)
-        self._settled[id] = now
-        _trim(self._settled)
-        return True
-
-    def forget(self, id: SchemaId) -> None:
-        self._since.pop(id, None)
-        self._settled.pop(id, None)
-
-
-def _trim(ids: OrderedDict[SchemaId, float]) -> None:
-    while len(ids) > MOST_UNKNOWN:
-        ids.popitem(last=False)
 
 
 class _Login(httpx.Auth):

@@ -18,10 +18,12 @@ import typer
 
 from embedstream.display import say
 from embedstream.errors import ConfigError, EmbedstreamError
-from embedstream.local.names import ALIASES, PARTS
+from embedstream.local.names import ALIASES, OPTIONAL, PARTS
 from embedstream.options import AsJson, command_group
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedstream.local.stack import Stack
     from embedstream.local.state import PartRecord, StackState
 
@@ -40,10 +42,14 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return when everything runs.")] = False,
     no_job: Annotated[bool, typer.Option("--no-job", help="Start the parts, and submit no job.")] = False,
     only: Annotated[str | None, typer.Option(help=f"Start only these parts, of: {', '.join(PARTS)}.")] = None,
+    with_: Annotated[
+        str | None, typer.Option("--with", help=f"Start these parts as well, of: {', '.join(OPTIONAL)}.")
+    ] = None,
     kafka_port: FixedPort = None,
     postgres_port: FixedPort = None,
     flink_port: FixedPort = None,
     service_port: FixedPort = None,
+    registry_port: FixedPort = None,
 ) -> None:
     """Start PostgreSQL, Kafka, Flink and the embedding service, and submit the job.
 
@@ -53,8 +59,9 @@ def up(
     """
     stack = _stack(directory)
     ports = {"kafka": kafka_port, "postgres": postgres_port, "flink": flink_port, "service": service_port}
+    ports |= {"registry": registry_port}
     fixed = {name: port for name, port in ports.items() if port}
-    parts = chosen_parts(only, no_job=no_job)
+    parts = chosen_parts(only, with_, no_job=no_job)
     raise typer.Exit(stack.up_in_background(parts, fixed, say) if detach else stack.up(parts, fixed, _say))
 
 
@@ -66,12 +73,21 @@ def _stack(directory: Path) -> Stack:
     return Stack(directory)
 
 
-def chosen_parts(only: str | None, *, no_job: bool) -> tuple[str, ...]:
-    names = {name.strip() for name in only.split(",")} if only else set(PARTS)
+def chosen_parts(only: str | None, with_: str | None = None, *, no_job: bool) -> tuple[str, ...]:
+    all_parts = (*OPTIONAL, *PARTS)
+    names = _names("--only", only, (*all_parts, *ALIASES)) if only else set(PARTS)
     names |= {part for alias in names & ALIASES.keys() for part in ALIASES[alias]}
-    if unknown := names - set(PARTS) - ALIASES.keys():
-        raise ConfigError(f"--only: no such part: {', '.join(sorted(unknown))} (there are {', '.join(PARTS)})")
-    return tuple(part for part in PARTS if part in names and not (no_job and part == "job"))
+    if with_:
+        names |= _names("--with", with_, OPTIONAL)
+    return tuple(part for part in all_parts if part in names and not (no_job and part == "job"))
+
+
+def _names(option: str, given: str, known: Sequence[str]) -> set[str]:
+    names = {name.strip() for name in given.split(",")}
+    if unknown := names - set(known):
+        parts = (name for name in known if name not in ALIASES)
+        raise ConfigError(f"{option}: no such part: {', '.join(sorted(unknown))} (there are {', '.join(parts)})")
+    return names
 
 
 def _say(name: str, message: str) -> None:

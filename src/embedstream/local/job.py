@@ -34,7 +34,7 @@ class Job(Part):
     """Its program ends when the job runs; Flink keeps it running. Of several pipelines each has a job of its own."""
 
     name = "job"
-    needs = ("postgres", "kafka", "service", "jobmanager", "taskmanager")
+    needs = ("registry", "postgres", "kafka", "service", "jobmanager", "taskmanager")
     start_seconds: ClassVar[float] = 180.0
 
     def __init__(self, cluster: FlinkCluster, settings: Settings, log: Path, pipeline: str | None = None) -> None:

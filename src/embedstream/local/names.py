@@ -3,4 +3,7 @@
 PARTS = ("postgres", "kafka", "service", "jobmanager", "taskmanager", "job")
 """In the order in which they start; they stop in the reverse order."""
 
+OPTIONAL = ("registry",)
+"""The parts that start only where they are asked for, before all others."""
+
 ALIASES = {"flink": ("jobmanager", "taskmanager")}

@@ -28,6 +28,7 @@ from embedstream.local.names import PARTS
 from embedstream.local.ports import LOOPBACK, choose_port
 from embedstream.local.postgres import SUPERUSER, Postgres
 from embedstream.local.process import POLL_SECONDS, ProcessId, end_group
+from embedstream.local.registry import VARIABLE, Registry, registry_url
 from embedstream.local.runner import GiveUp
 from embedstream.local.service import Service
 from embedstream.local.state import StackState, load_state, now, save_state, state_file
@@ -42,9 +43,9 @@ if TYPE_CHECKING:
     from embedstream.local.part import Part
     from embedstream.local.state import PartRecord
 
-PORTS = ("kafka", "kafka-controller", "postgres", "service", "flink", "flink-rpc")
+PORTS = ("kafka", "kafka-controller", "postgres", "service", "flink", "flink-rpc", "registry", "registry-management")
 
-CONTENTS = ("postgres", "kafka", "flink", "logs", "state.json", "lock")
+CONTENTS = ("postgres", "kafka", "flink", "registry", "logs", "state.json", "lock")
 """What a stack puts into its directory."""
 
 Say = Callable[[str, str], None]
@@ -154,6 +155,8 @@ class Stack:
 
     def _supervise(self, names: Sequence[str], fixed_ports: Mapping[str, int], say: Say) -> None:
         ports = choose_ports(fixed_ports, self.state().ports)
+        registry = {VARIABLE: registry_url(ports["registry"])} if Registry.name in names else {}
+        os.environ.update(registry)  # the parts get it, and files of settings may name it
         settings = stack_settings(ports)
         if path := file_of(settings):
             settings = settings.model_copy(update={"embedstream_file": path.absolute()})
@@ -163,7 +166,7 @@ class Stack:
             supervisor=ProcessId.of(os.getpid()),
             since=now(),
             ports=ports,
-            exports={**exports(settings), **(cluster.locations if "jobmanager" in names else {})},
+            exports={**exports(settings), **registry, **(cluster.locations if "jobmanager" in names else {})},
         )
 
         def changed(records: tuple[PartRecord, ...]) -> None:
@@ -208,6 +211,13 @@ class Stack:
         pipelines: Mapping[str | None, Settings],
     ) -> list[Part]:
         parts: list[Part] = [
+            Registry(
+                self.directory / "registry",
+                ports["registry"],
+                ports["registry-management"],
+                cluster.cache,
+                self._log("registry"),
+            ),
             Postgres(self.directory / "postgres", ports["postgres"], settings.pgvector_db, self._log("postgres")),
             Kafka(
                 self.directory / "kafka", ports["kafka"], ports["kafka-controller"], cluster.cache, self._log("kafka")
