@@ -5,12 +5,13 @@ from test_beginnings import IDS, send, settings, stored
 
 from embedstream import kafka as topics
 from embedstream import store
+from embedstream.audit.rows import record_of
 from embedstream.decode.default import decoder
 from embedstream.decode.message import Rules
 from embedstream.ingest import Ingest
 from embedstream.retry import Patience
 from support.fakes import HashEmbedder
-from support.player import SPACE, play, record_of
+from support.player import SPACE, play
 from support.postgres import postgres_server
 from support.proxies import TcpProxy
 from support.standby import standby_of

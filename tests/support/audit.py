@@ -10,12 +10,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from embedstream import kafka as topics
-from embedstream import store
-from embedstream.audit import records
-from embedstream.decode.default import decoder
-from embedstream.decode.message import Record, Rules
+from embedstream import starts, store
+from embedstream.audit import records, rows
+from embedstream.decode.opening import decoder_of, headers_of
 from embedstream.ingest import Ingest
-from embedstream.kafka import Outgoing, headers_of
+from embedstream.kafka import Outgoing
 from embedstream.retry import Patience
 from embedstream.space import Space
 from support.fakes import HashEmbedder
@@ -60,17 +59,20 @@ class Job:
     def run(self, *, commit=True, dead_letters=True, again=False):
         messages = [m for m in self._messages() if again or self._place(m) not in self.done]
         self.done |= {self._place(m) for m in messages}
-        records = [Record(m.key(), m.value(), m.topic(), m.partition(), m.offset(), m.timestamp()[1]) for m in messages]
+        records = [rows.record_of(message, headers_of(self.settings)) for message in messages]
         table = store.TableStore(self.settings, SPACE)
-        outcomes = Ingest(self.embedder, table, decoder(Rules("org/model", 1000)), Patience())(records)
+        outcomes = Ingest(self.embedder, table, decoder_of(self.settings, SPACE.model_name), Patience())(records)
         table.close()
-        letters = [
-            self._letter(m, outcome.error) for m, outcome in zip(messages, outcomes, strict=True) if outcome.error
-        ]
+        letters = [self._letter(m, outcome) for m, outcome in zip(messages, outcomes, strict=True) if outcome.error]
         if dead_letters:
             topics.produce(self.settings, self.settings.kafka_dead_letter_topic, letters)
         if commit:
             self.commit()
+
+    def begin(self, **options):
+        """As a submission does; what is behind the places that it chooses is read again."""
+        chosen = {start.partition: start.offset for start in starts.begin(self.settings, **options)}
+        self.done = {(partition, offset) for partition, offset in self.done if offset < chosen[partition]}
 
     def commit(self):
         places = [
@@ -90,13 +92,16 @@ class Job:
     def _place(self, message):
         return message.partition(), message.offset()
 
-    def _letter(self, message, error):
+    def _letter(self, message, outcome):
+        error = outcome.error
         facts = {
             "topic": message.topic(), "partition": message.partition(), "offset": message.offset(),
             "timestamp": datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="milliseconds"),
             "stage": error.stage, "error": error.code, "reason": error.reason,
         }  # fmt: skip
-        headers = headers_of(message) | {f"dlq.{name}": str(value).encode() for name, value in facts.items()}
+        if outcome.items:
+            facts["items"] = ",".join(map(str, outcome.rejected_items))
+        headers = topics.headers_of(message) | {f"dlq.{name}": str(value).encode() for name, value in facts.items()}
         return Outgoing(message.value(), message.key(), list(headers.items()))
 
 

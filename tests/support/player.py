@@ -3,8 +3,8 @@
 from collections import Counter
 
 from embedstream import kafka, starts, store
-from embedstream.decode.default import decoder
-from embedstream.decode.message import Record, Rules
+from embedstream.audit.rows import record_of
+from embedstream.decode.opening import decoder_of, headers_of
 from embedstream.ingest import Ingest
 from embedstream.retry import Patience
 from embedstream.space import Space
@@ -23,22 +23,19 @@ class Run:
         self.embedded = embedded
 
 
-def play(settings, *, adopts=False, commits=True, until=None):
+def play(settings, *, adopts=False, replays=False, commits=True, until=None):
     """One life of the job; `until` bounds the offsets that it reads."""
     store.prepare(settings, SPACE, adopts=adopts)
-    chosen = starts.begin(settings, adopts=adopts)
+    chosen = starts.begin(settings, adopts=adopts, replays=replays)
     ends = {position.partition: position.end for position in kafka.positions(settings)}
     ranges = {start.partition: (start.offset, until or ends[start.partition]) for start in chosen}
-    records = [record_of(message) for message in kafka.read(settings, settings.kafka_input_topic, ranges)]
+    messages = kafka.read(settings, settings.kafka_input_topic, ranges)
+    records = [record_of(message, headers_of(settings)) for message in messages]
     table = store.TableStore(settings, SPACE, lambda *gap: kafka.has_record(settings, *gap))
-    ingest = Ingest(HashEmbedder(), table, decoder(Rules.of(settings, SPACE.model_name)), Patience())
-    kinds = Counter(outcome.kind for outcome in ingest(records)) if records else Counter()
+    ingest = Ingest(HashEmbedder(), table, decoder_of(settings, SPACE.model_name), Patience())
+    outcomes = ingest(records) if records else []
+    kinds = Counter(item.kind for outcome in outcomes for item in outcome.items.values() or (outcome,))
     table.close()
     if commits:
         kafka.set_offsets(settings, {number: end for number, (_, end) in ranges.items()})
     return Run(chosen, kinds, ingest.texts_embedded)
-
-
-def record_of(message):
-    place = (message.topic(), message.partition(), message.offset())
-    return Record(message.key(), message.value(), *place, message.timestamp()[1])

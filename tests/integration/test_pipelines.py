@@ -1,0 +1,115 @@
+"""Pipelines with a mapping, from the topic to the audit."""
+
+import json
+
+import pytest
+
+from embedstream import store
+from embedstream.audit import Wishes, audit
+from embedstream.decode.spec import Decoding
+from support.audit import TABLE, Job, execute, found, own_settings
+
+COMMENTS = Decoding(
+    each="value.comments", where="item.kind != 'internal'", delete="item.gone",
+    id=["value.ticket", "item.n"], text="item.body", metadata={"ticket": "value.ticket"},
+)  # fmt: skip
+ROWS = Decoding(envelope="debezium", text="value.body", metadata={"lang": "value.lang"})
+
+
+@pytest.fixture
+def job(database, kafka):
+    """Makes the job of a pipeline."""
+
+    def make(decoding):
+        settings = own_settings(database, kafka).model_copy(
+            update={"decoding": decoding, "version_by": decoding.version_by}
+        )
+        job = Job(settings)
+        job.begin()
+        return job
+
+    return make
+
+
+def comments(*items):
+    names = ("n", "body", "kind", "gone")
+    return json.dumps({"ticket": 7, "comments": [dict(zip(names, item, strict=False)) for item in items]}).encode()
+
+
+def change(id, op="u", before=None, **row):
+    return json.dumps({"before": before, "after": {"id": id, **row} if op != "d" else None, "op": op}).encode()
+
+
+def rows(job):
+    return execute(job.settings, f"SELECT id, text FROM {TABLE} ORDER BY id")
+
+
+def test_the_books_close_over_records_of_which_several_messages_come_or_none(job):
+    job = job(COMMENTS)
+    job.send_raw(comments([1, "one"], [2, "a note", "internal"], [3, "three"]))
+    job.send_raw(comments([1, "one again"], [3, None, None, True]))
+    job.send_raw(comments([2, "a note", "internal"]))
+    job.send_raw(comments([4, "four"], [5, "poison"]))
+    job.send_raw(comments([6, 6]))
+    job.run()
+    assert rows(job) == [("7:1", "one again"), ("7:4", "four")]
+    report = audit(job.settings)
+    assert (report.messages, report.exploded, report.equal, report.closes) == (5, 3, True, True)
+    outcomes = report.outcomes._asdict()
+    assert {name: number for name, number in outcomes.items() if number} == {
+        "stored": 2, "superseded": 2, "deleted": 1, "filtered": 1, "dead": 2,
+    }  # fmt: skip
+    execute(job.settings, f"DELETE FROM {TABLE} WHERE id = '7:4'")
+    assert found(audit(job.settings)) == {("missing", "7:4")}
+    audit(job.settings, Wishes(repair=True))
+    job.run()
+    assert audit(job.settings).equal
+
+
+def test_a_text_that_the_source_left_out_is_kept_and_the_audit_knows(job):
+    job = job(ROWS)
+    for value in (change(1, "c", body="long", lang="de"), change(1, body="__debezium_unavailable_value", lang="en")):
+        job.send_raw(value, b'{"id": 1}')
+        job.run()
+    assert execute(job.settings, f"SELECT text, metadata FROM {TABLE}") == [("long", {"lang": "en"})]
+    assert job.embedder.embedded == ["long"]
+    assert audit(job.settings).equal
+    execute(job.settings, f"UPDATE {TABLE} SET text = 'another'")
+    assert found(audit(job.settings)) == {("stale", "1")}
+
+
+def test_a_row_of_an_older_mapping_is_named_and_read_again(job):
+    first = job(Decoding(text="value.title"))
+    for n in range(6):
+        value = {"title": f"title {n}", "body": f"title {n}" if n < 3 else f"body {n}"}
+        first.send_raw(json.dumps(value).encode(), b"id-%d" % n)
+    first.run()
+    assert audit(first.settings).equal
+    first.settings = first.settings.model_copy(update={"decoding": Decoding(text="value.body")})
+    first.begin()
+    report = audit(first.settings)
+    assert report.kinds == {"older_mapping": 3}
+    assert any("apply --replay" in trouble for trouble in report.troubles)
+    first.send_raw(json.dumps({"body": "new"}).encode(), b"id-6")
+    first.run()
+    assert audit(first.settings).kinds == {"older_mapping": 3}
+    first.embedder.embedded.clear()
+    first.begin(replays=True)
+    first.run()
+    assert sorted(first.embedder.embedded) == ["body 3", "body 4", "body 5"]
+    assert audit(first.settings).equal
+    with store.connect(first.settings) as connection:
+        assert store.read_counts(connection, first.settings).are_sound
+
+
+def test_ids_that_a_new_mapping_gives_no_more_are_orphans_after_a_replay(job):
+    pipeline = job(Decoding(text="value.title"))
+    pipeline.send_raw(b'{"title": "one", "n": 5}', b"old")
+    pipeline.run()
+    pipeline.settings = pipeline.settings.model_copy(update={"decoding": Decoding(text="value.title", id="value.n")})
+    pipeline.begin(replays=True)
+    pipeline.run()
+    assert found(audit(pipeline.settings)) == {("orphan", "old")}
+    audit(pipeline.settings, Wishes(repair=True))
+    assert rows(pipeline) == [("5", "one")]
+    assert audit(pipeline.settings).equal
