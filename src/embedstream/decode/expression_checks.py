@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from jmespath.lexer import Lexer
 
@@ -35,14 +35,21 @@ class ExpressionError(ConfigError):
         self.path = path
 
 
-def checked(tree: dict[str, Any], text: str, *, item: bool) -> tuple[frozenset[str], frozenset[str]]:
-    """The roots and the headers that the expression reads."""
+class Reads(NamedTuple):
+    """The roots, the headers, and the attributes of the event that an expression reads by name."""
+
+    roots: frozenset[str]
+    headers: frozenset[str]
+    attributes: frozenset[str]
+
+
+def checked(tree: dict[str, Any], text: str, *, item: bool) -> Reads:
     check = _Check(text, item=item)
     try:
         check.visit(tree, at_root=True)
     except RecursionError:
         raise ExpressionError("the expression nests too deep") from None
-    return frozenset(check.roots), frozenset(check.headers)
+    return Reads(frozenset(check.roots), frozenset(check.headers), frozenset(check.attributes))
 
 
 class _Check:
@@ -51,28 +58,37 @@ class _Check:
         self._known = ROOTS if item else ROOTS[:-1]
         self.roots: set[str] = set()
         self.headers: set[str] = set()
+        self.attributes: set[str] = set()
 
     def visit(self, node: dict[str, Any], *, at_root: bool) -> None:
         """`at_root` says whether names are those of ROOTS here, or else fields of some value."""
         kind, children = node["type"], node["children"]
-        if at_root and kind == "field":
-            self._root(node["value"])
-        elif at_root and kind in {"current", "identity"}:
-            self._refuse(f"this says nothing of where to begin: begin with one of {', '.join(self._known)}")
-        elif at_root and kind == "subexpression" and children[0] == _HEADERS:
-            self._header(children)
-        elif kind == "function_expression":
+        if at_root:
+            self._look_at_root(kind, node)
+        if kind == "function_expression":
             self._function(node["value"], children)
         elif kind == "comparator":
             self._comparison(*children, at_root=at_root)
         elif kind in _FIRST_ONLY - {"pipe"} and children[0]["type"] == "not_expression":
             self._refuse("! stands for the first name alone: write !(...) around the whole path")
-        if kind in {"index", "slice", "literal"}:  # children of a slice are numbers
+        if kind == "slice":  # its children are numbers
             return
         for position, child in enumerate(children):
             if at_root and position == 0 and kind == "subexpression" and child == _HEADERS:
                 continue
             self.visit(child, at_root=at_root and kind != "expref" and (position == 0 or kind not in _FIRST_ONLY))
+
+    def _look_at_root(self, kind: str, node: dict[str, Any]) -> None:
+        if kind == "field":
+            self._root(node["value"])
+        elif kind in {"current", "identity"}:
+            self._refuse(f"this says nothing of where to begin: begin with one of {', '.join(self._known)}")
+        elif kind == "subexpression":
+            first, second, *_ = node["children"]
+            if first == _HEADERS:
+                self._header(second)
+            elif first == _EVENT and second["type"] == "field":
+                self.attributes.add(second["value"])
 
     def _root(self, name: str) -> None:
         if name == "headers":
@@ -91,11 +107,11 @@ class _Check:
             name,
         )
 
-    def _header(self, children: list[dict[str, Any]]) -> None:
+    def _header(self, name: dict[str, Any]) -> None:
         self.roots.add("headers")
-        if children[1]["type"] != "field":
+        if name["type"] != "field":
             self._refuse('headers are read one by one, by names that stand here, as headers."ce-id"', "headers")
-        self.headers.add(children[1]["value"])
+        self.headers.add(name["value"])
 
     def _function(self, name: str, arguments: list[dict[str, Any]]) -> None:
         function = Functions.FUNCTION_TABLE.get(name)
@@ -134,6 +150,7 @@ class _Check:
 
 
 _HEADERS = {"type": "field", "children": [], "value": "headers"}
+_EVENT = {"type": "field", "children": [], "value": "event"}
 
 
 def _columns(text: str, name: str) -> Iterable[int]:

@@ -39,6 +39,8 @@ _FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeE
 class Compiled(NamedTuple):
     """An expression that can be evaluated; `path` are the names of a plain one, else None.
 
+    `roots`, `headers` and `attributes` (of the event) are what it reads.
+
     `get` raises Rejected (`mapping_failed`), which names the expression and quotes no value.
     """
 
@@ -46,6 +48,7 @@ class Compiled(NamedTuple):
     get: Get
     roots: frozenset[str]
     headers: frozenset[str]
+    attributes: frozenset[str]
     path: tuple[str, ...] | None
     conjuncts: tuple[Compiled, ...] = ()
     """The parts of an expression that is `a && b`, all of which must hold; else none."""
@@ -89,14 +92,13 @@ def kind(value: object) -> str:
 
 
 def _compiled(text: str, tree: dict[str, Any], *, item: bool, label: str) -> Compiled:
-    roots, headers = expression_checks.checked(tree, text, item=item)
+    reads = expression_checks.checked(tree, text, item=item)
     path = _path(tree)
     parts = tree["children"] if tree["type"] == "and_expression" else ()
     return Compiled(
         text,
         _closure(path) if path else _search(tree, label),
-        roots,
-        headers,
+        *reads,
         path,
         tuple(_compiled(text, part, item=item, label=label) for part in parts),
     )
