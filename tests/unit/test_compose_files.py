@@ -159,6 +159,18 @@ def test_the_jars_in_the_image_are_all_that_a_cluster_needs_of_the_lock():
     assert {jar.artifact for jar in locked_jars("flink")} == {"flink-sql-connector-kafka", "zstd-jni", *jackson}
 
 
+def test_what_downloads_the_jars_in_the_image_has_all_that_it_imports():
+    dockerfile = (ROOT / "deploy" / "flink" / "Dockerfile").read_text().partition("RUN PYTHONPATH=src")[0]
+    copied = {path for line in re.findall(r"^COPY (.*)", dockerfile, re.MULTILINE) for path in line.split()[:-1]}
+    imported = {
+        f"src/{module.replace('.', '/')}.py"
+        for path in copied
+        if path.endswith(".py")
+        for module in re.findall(r"^from (embedstream[\w.]*) import", (ROOT / path).read_text(), re.MULTILINE)
+    }
+    assert imported and imported <= copied
+
+
 @pytest.mark.parametrize("name", ["log4j-console.properties", "../../src/embedstream/local/log4j2.properties"])
 def test_the_logger_that_prints_secrets_is_off(name):
     text = (ROOT / "deploy" / "flink" / name).read_text()

@@ -351,7 +351,9 @@ FIELDS = [
     "isDdl", "pkNames", "es", "ts", "primary_key", "primary_key_columns", "specversion", "id", "subject", "time",
     "data_base64", "datacontenttype", "__deleted", "__op", "status", "ddl", "databaseName", "body",
 ]  # fmt: skip
-SAID = JSON | st.sampled_from(["c", "d", "u", "t", "insert", "update", "UPDATE", "DELETE", "__debezium_unavailable_value"])
+SAID = JSON | st.sampled_from(
+    ["c", "d", "u", "t", "insert", "update", "UPDATE", "DELETE", "__debezium_unavailable_value"]
+)
 ALIKE = st.dictionaries(st.sampled_from(FIELDS), SAID | st.dictionaries(st.sampled_from(FIELDS), SAID), max_size=12)
 
 

@@ -199,11 +199,6 @@ def test_a_case_is_a_record():
     assert cases.record_of(pipeline, Case(key={"id": 1}, topic="s", expect={}))[:3] == (b'{"id": 1}', None, "s")
 
 
-def test_what_this_version_cannot_run_is_no_success():
-    write(TESTED.replace("tests", "source: value.s, tests") % "{id: a}")
-    assert run("check").exit_code == 1
-
-
 def test_a_bad_file_is_something_wrong_and_none_is_not_able_to_run():
     write("version: 1\n")
     done = run("check")

@@ -140,7 +140,7 @@ BAD = {
     ),
     "a password in an address": (
         pipeline("registry: http://u:s3cret@r"),
-        ["6:15: pipelines.a.registry: must have no user and no password in it: give user and password_file beside url"],
+        ["6:15: pipelines.a.registry: holds a user or a password: write user and password_file instead"],
     ),
     "a topic that YAML takes for false": (
         HEAD + "  a: {topic: no, table: u}\n",
@@ -236,7 +236,7 @@ BAD = {
     "a variable that is not set": (
         pipeline("registry: ${NOT_SET}"),
         [
-            "6:15: pipelines.a.registry: must start with http:// or https://",
+            "6:15: pipelines.a.registry: is no http:// or https:// URL with a host",
             "6:15: pipelines.a.registry: the environment has no NOT_SET: set it, or write ${NOT_SET:-default}",
         ],
     ),
