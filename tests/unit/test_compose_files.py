@@ -168,7 +168,8 @@ def test_what_downloads_the_jars_in_the_image_has_all_that_it_imports():
         if path.endswith(".py")
         for module in re.findall(r"^from (embedstream[\w.]*) import", (ROOT / path).read_text(), re.MULTILINE)
     }
-    assert imported and imported <= copied
+    assert imported
+    assert imported <= copied
 
 
 @pytest.mark.parametrize("name", ["log4j-console.properties", "../../src/embedstream/local/log4j2.properties"])
