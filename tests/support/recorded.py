@@ -7,6 +7,7 @@ from embedstream.decode.decoder import build
 from embedstream.decode.formats import parse_json
 from embedstream.decode.message import Record, Rules
 from embedstream.decode.spec import Decoding
+from embedstream.errors import Rejected
 
 NOW_MS = 1_780_000_000_000
 _FILES = (Path(__file__).parents[1] / "data" / "envelopes").glob("*.json")
@@ -38,3 +39,11 @@ def decoder(rules=RULES, **decoding):
     readers = {"json": read_json, "text": bytes.decode}
     spec = Decoding(**decoding)
     return build(spec, rules, readers[spec.formats.key], readers[spec.formats.value])
+
+
+def attempt(decode, given):
+    """What the record becomes, or the refusal."""
+    try:
+        return decode(given)
+    except Rejected as exc:
+        return exc

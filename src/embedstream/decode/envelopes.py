@@ -5,10 +5,11 @@ Debezium's shapes are those of its connectors 3.6 (https://debezium.io/documenta
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from embedstream.decode import binlog, cloudevents, connect
-from embedstream.decode.fields import reject
+from embedstream.decode.fields import EPOCH, reject
 from embedstream.decode.opened import Envelope, Headers, Opened, opened_key, parts_of_key
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from embedstream.decode.spec import EnvelopeName
 
+_MOST_MICROSECONDS = 253_402_300_799_999_999  # in the year 9999
 _WITH_ROW = {"c", "u", "r"}
 _TRUNCATED = (
     "the whole table was truncated, which no single delete can follow: empty the table here too, or have the connector "
@@ -98,10 +100,13 @@ def _open_unwrap(value: Any, key: Any, _headers: Headers) -> Sequence[Opened]:  
 
 
 def _time(said: object, prefix: str = "") -> Any:  # noqa: ANN401 - any JSON
-    """The finest of the times when the change was made, where there is one."""
+    """When the change was made, as finely as it is said."""
     if not isinstance(said, dict):
         return None
-    return said.get(f"{prefix}ts_us") or said.get(f"{prefix}ts_ms") or None
+    microseconds = said.get(f"{prefix}ts_us")
+    if type(microseconds) is int and 0 < microseconds <= _MOST_MICROSECONDS:
+        return EPOCH + timedelta(microseconds=microseconds)
+    return said.get(f"{prefix}ts_ms") or None
 
 
 ENVELOPES: Mapping[EnvelopeName, Envelope] = {

@@ -15,11 +15,11 @@ from embedstream.decode.fields import (
     metadata_object,
     recorded_at,
     reject,
-    version,
 )
 from embedstream.decode.ids import Ids
 from embedstream.decode.message import Delete, Message, Version, content_hash
 from embedstream.decode.moments import read_moment
+from embedstream.decode.opened import Opened
 from embedstream.decode.plan import ROW_ROOTS, plan
 from embedstream.decode.storing import stored_metadata, stored_text
 from embedstream.decode.timestamps import parse_timestamp
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from embedstream.decode.message import Record, Rules
-    from embedstream.decode.opened import Opened
     from embedstream.decode.spec import Decoding
 
     Read: TypeAlias = Callable[[bytes], object]
@@ -53,7 +52,12 @@ class Mapped:
 
     def __init__(self, decoding: Decoding, rules: Rules, read_key: Read, read_value: Read) -> None:
         self._plan = plan(decoding)
-        self._rules = rules._replace(version_by=self._plan.version_by or rules.version_by)
+        self._each, self._said, self._number = self._plan.each, self._plan.timestamp, self._plan.version
+        self._text, self._named, self._mapped_metadata = self._plan.text, self._plan.source, self._plan.metadata
+        self._by_record = (self._plan.version_by or rules.version_by) == "record"
+        self._rules = rules
+        self._max_value_bytes = rules.max_value_bytes
+        self._open = self._plan.envelope.open
         self._read_key = _with_header(read_key)
         self._read_value = _with_header(read_value)
         self._is_default_shape = decoding.envelope == "none"
@@ -74,17 +78,16 @@ class Mapped:
             raise Rejected("decode", "mapping_failed", "the record nests too deep") from None
 
     def _decoded(self, record: Record) -> Sequence[Item]:
-        if record.value is not None and len(record.value) > self._rules.max_value_bytes:
-            reject("record_too_large", f"the value has more than {self._rules.max_value_bytes} bytes")
-        headers = _headers(record, self._headers) if self._headers else {}
-        scope: Scope = {"value": None, "key": None, "headers": headers, "event": None}
+        scope: Scope = {"value": None, "key": None, "event": None}
+        scope["headers"] = headers = _headers(record, self._headers) if self._headers else {}
         if self._reads_record:
             scope["record"] = {name: getattr(record, name) for name in ("topic", "partition", "offset", "timestamp")}
         if record.value is None:
-            return self._deleted(record, scope | {"key": self._key(record)}, None)
-        if self._reads_key:
-            scope["key"] = self._key(record)
-        opened = self._plan.envelope.open(self._read_value(record.value, record), scope["key"], headers)
+            return self._deleted(record, scope, Opened(None))
+        if len(record.value) > self._max_value_bytes:
+            reject("record_too_large", f"the value has more than {self._max_value_bytes} bytes")
+        key = scope["key"] = self._key(record) if self._reads_key else None
+        opened = self._open(self._read_value(record.value, record), key, headers)
         if len(opened) == 1:
             return self._of_opened(record, scope, opened[0], 0)
         return _all(lambda index: self._of_opened(record, scope, opened[index], index), len(opened))
@@ -94,59 +97,60 @@ class Mapped:
 
     def _of_opened(self, record: Record, scope: Scope, opened: Opened, index: int) -> Sequence[Item]:
         if opened.is_delete and opened.value is None:
-            return self._deleted(record, scope | {"key": self._key(record), "event": opened.event}, opened)
-        scope = scope | {"value": opened.value, "event": opened.event}
-        if self._plan.each is None:
+            return self._deleted(record, scope, opened)
+        scope["value"] = opened.value
+        scope["event"] = opened.event
+        if self._each is None:
             return self._of_item(record, scope, opened, index, opened.value)
-        items = self._plan.each.get(scope)
+        items = self._each.get(scope)
         if not isinstance(items, list):
-            reject("each_not_a_list", f"each: {self._plan.each.text} gives {kind(items)}, not a list")
+            reject("each_not_a_list", f"each: {self._each.text} gives {kind(items)}, not a list")
         return _all(lambda n: self._of_item(record, scope | {"item": items[n]}, opened, n, items[n]), len(items))
 
-    def _deleted(self, record: Record, scope: Scope, opened: Opened | None) -> Sequence[Item]:
-        """A record without value deletes the id that its key gives; what `where` says of rows is not asked."""
-        conditions = self._where_of_deletes if scope["event"] is not None else self._where_of_tombstones
+    def _deleted(self, record: Record, scope: Scope, opened: Opened) -> Sequence[Item]:
+        """A change without a row deletes the id that its key gives."""
+        scope = scope | {"key": self._key(record), "event": opened.event}
+        conditions = self._where_of_tombstones if opened.event is None else self._where_of_deletes
         if not all(holds(scope) for holds in conditions):
             return ()
-        time = opened.time if opened else None
-        return (Delete(self._ids.by_key(record, scope), self._version(record, None, time, scope, 0)),)
+        id = self._ids.by_key(record, scope)
+        return (Delete(id, self._version(record, scope, 0, read_moment(opened.time), recorded_at(record))),)
 
     def _of_item(self, record: Record, scope: Scope, opened: Opened, index: int, body: Any) -> Sequence[Item]:  # noqa: ANN401
         for holds in self._where_of_deletes if opened.is_delete else self._where:
             if not holds(scope):
                 return ()
-        if opened.is_delete:
-            ordered = self._version(record, None, opened.time, scope, index)
-            return (Delete(self._ids.of(record, scope, opened, index, body), ordered),)
-        is_delete = self._delete is not None and self._delete(scope)
-        said = self._timestamp(scope, opened, body)
-        ordered = self._version(record, said, None, scope, index)
+        recorded = recorded_at(record)
+        said = read_moment(opened.time) if opened.is_delete else self._timestamp(scope, opened, body)
+        ordered = self._version(record, scope, index, said, recorded)
         id = self._ids.of(record, scope, opened, index, body)
-        if is_delete:
+        if opened.is_delete or (self._delete and self._delete(scope)):
             return (Delete(id, ordered),)
-        message = self._message(scope, body, id=id, ordered=ordered, said=said, recorded=recorded_at(record))
+        message = self._message(scope, body, id=id, ordered=ordered, said=said, recorded=recorded)
         if opened.before is None or (old := self._ids.before(scope, opened)) is None or old == id:
             return (message,)
         return (Delete(old, ordered), message)
 
     def _timestamp(self, scope: Scope, opened: Opened, body: Any) -> datetime | None:  # noqa: ANN401 - any JSON
         """What the message says of its time, or else its envelope."""
-        if self._plan.timestamp:
-            return self._plan.timestamp(scope) or read_moment(opened.time)
+        if self._said:
+            return self._said(scope) or read_moment(opened.time)
         if self._is_default_shape:
             return parse_timestamp(body.get("timestamp")) if isinstance(body, dict) else None
         return read_moment(opened.time)
 
-    def _version(self, record: Record, said: datetime | None, time: Any, scope: Scope, index: int) -> Version:  # noqa: ANN401
-        if self._plan.version:
-            moment = EPOCH + timedelta(microseconds=self._plan.version(scope))
-            return Version(moment, record.topic, record.partition, record.offset, index)
-        if self._rules.version_by == "record":
-            return Version(EPOCH, record.topic, record.partition, record.offset, index)
-        recorded = recorded_at(record)
-        moment = said or read_moment(time) or recorded or EPOCH
-        ordered = version(record, min(moment, recorded or moment), self._rules)
-        return ordered._replace(item=index) if index else ordered
+    def _version(
+        self, record: Record, scope: Scope, index: int, said: datetime | None, recorded: datetime | None
+    ) -> Version:
+        if self._number:
+            moment = EPOCH + timedelta(microseconds=self._number(scope))
+        elif self._by_record:
+            moment = EPOCH
+        else:
+            moment = said or recorded or EPOCH
+            if recorded is not None and moment > recorded:
+                moment = recorded
+        return Version(moment, record.topic, record.partition, record.offset, index)
 
     def _message(
         self,
@@ -158,21 +162,21 @@ class Mapped:
         said: datetime | None,
         recorded: datetime | None,
     ) -> Message:
-        given = self._plan.text(scope) if self._plan.text else self._default_text(body)
+        given = self._text(scope) if self._text else self._default_text(body)
         text = stored_text(given) if isinstance(given, str) else given
-        if text is not None or not self._plan.text:
+        if text is not None or not self._text:
             text = checked_text(text, self._rules.max_text_bytes)
         named = self._source(scope, body)
         source = None if named is None else stored_text(named)
         return Message(
-            id=id,
-            version=ordered,
-            text=text,
-            content_hash=None if text is None else content_hash(text),
-            timestamp=said or recorded or EPOCH,
-            source=source,
-            metadata=stored_metadata(self._metadata(scope, body), sanitized=text is not given or source is not named),
-            timed=said is not None,
+            id,
+            ordered,
+            text,
+            None if text is None else content_hash(text),
+            said or recorded or EPOCH,
+            source,
+            stored_metadata(self._metadata(scope, body), sanitized=text is not given or source is not named),
+            said is not None,
         )
 
     def _default_text(self, body: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -185,13 +189,13 @@ class Mapped:
         return reject("not_an_object", f"the value is JSON, but {forms.of_other_json(body)}")
 
     def _source(self, scope: Scope, body: Any) -> str | None:  # noqa: ANN401 - any JSON
-        if self._plan.source:
-            return self._plan.source(scope)
+        if self._named:
+            return self._named(scope)
         return checked_source(body.get("source")) if self._is_default_shape and isinstance(body, dict) else None
 
     def _metadata(self, scope: Scope, body: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
-        if self._plan.metadata:
-            return self._plan.metadata(scope)
+        if self._mapped_metadata:
+            return self._mapped_metadata(scope)
         given = body.get("metadata") if self._is_default_shape and isinstance(body, dict) else None
         return metadata_object(given) or {}
 

@@ -50,35 +50,44 @@ class Compiler:
         return tuple(self.expression(text, *path, position) for position, text in enumerate(given))
 
     def id(self, parts: tuple[Compiled, ...]) -> Callable[[Scope], str]:
+        getters = [part.get for part in parts]
+        names = [part.text for part in parts]
+        first, is_plain = getters[0], len(parts) == 1 and self._unchanged is None
+
         def get(scope: Scope) -> str:
-            return self.id_of([part.get(scope) for part in parts], parts)
+            if is_plain and type(part := first(scope)) is str:
+                return checked_id(part)
+            return self.id_of([get(scope) for get in getters], names)
 
         return get
 
-    def id_of(self, parts: Sequence[Any], sources: Sequence[Compiled] = ()) -> str:
-        """Joined by a colon; a part that is missing leaves no id."""
-        names = [source.text for source in sources] or ["the key's field"] * len(parts)
-        if self._unchanged and any(self._unchanged.is_in(part) for part in parts):
+    def id_of(self, parts: list[Any], names: Sequence[str] | None = None) -> str:
+        """Joined by a colon; a part that is missing leaves no id. `names` say where the parts are from."""
+        if self._unchanged and self._unchanged.is_in(parts):
             reject("value_unavailable", f"id: {_UNCHANGED}")
-        return checked_id(":".join(map(_id_part, parts, names)))
+        return checked_id(":".join(map(_id_part, parts, names or ["its part"] * len(parts))))
 
     def text(self, given: str | Sequence[str] | TextSource) -> Callable[[Scope], str | None]:
         """None where the source left the text out, since it did not change."""
         is_html = isinstance(given, TextSource) and given.as_ == "html"
         path: tuple[str, ...] = ("text", "from") if isinstance(given, TextSource) else ("text",)
         parts = self.list_of(given.from_ if isinstance(given, TextSource) else given, *path)
-        convert = visible_text if is_html else str
-        unchanged = self._unchanged
+        getters = [self._text_part(part, is_html=is_html) for part in parts]
+        names = ", ".join(part.text for part in parts)
+        return _joined(getters, names) if len(parts) > 1 else _single(getters[0], names)
 
-        def get_part(scope: Scope, part: Compiled) -> str | None:
-            found = part.get(scope)
+    def _text_part(self, part: Compiled, *, is_html: bool) -> Callable[[Scope], str | None]:
+        evaluate, unchanged = part.get, self._unchanged
+
+        def get(scope: Scope) -> str | None:
+            found = evaluate(scope)
             if unchanged and unchanged.is_in_text(found, part):
                 raise _TextUnchanged
-            if found is not None and not isinstance(found, str):
-                reject("mapping_type", f"text: {part.text} gives {kind(found)}, not a string")
-            return found if found is None or not is_html else convert(found)
+            if found is None or isinstance(found, str):
+                return visible_text(found) if is_html and found else found
+            return reject("mapping_type", f"text: {part.text} gives {kind(found)}, not a string")
 
-        return _joined(parts, get_part) if len(parts) > 1 else _single(parts[0], get_part)
+        return get
 
     def timestamp(self, given: str | TimestampSource) -> Callable[[Scope], datetime | None]:
         plain = isinstance(given, str)
@@ -89,9 +98,15 @@ class Compiler:
         except ExpressionError as exc:
             raise ExpressionError(exc.message, exc.column, ("timestamp", *exc.path)) from None
 
+        evaluate = source.get
+
         def get(scope: Scope) -> datetime | None:
-            found = self._known(source.get(scope), "timestamp", source)
-            if found is not None and (isinstance(found, bool) or not isinstance(found, str | int | float)):
+            found = self._known(evaluate(scope), "timestamp", source)
+            if (
+                type(found) is not str
+                and found is not None
+                and (isinstance(found, bool) or not isinstance(found, str | int | float))
+            ):
                 reject("mapping_type", f"timestamp: {source.text} gives {kind(found)}, not a string or a number")
             return read(found)
 
@@ -114,10 +129,11 @@ class Compiler:
             return self._whole_value
         sources = [(name, self.expression(text, "metadata", name)) for name, text in given.items()]
         getters = [(name, source.get) for name, source in sources]
+        unchanged = self._unchanged
 
         def get(scope: Scope) -> dict[str, Any]:
             found = {name: value for name, get in getters if (value := get(scope)) is not None}
-            if self._unchanged:
+            if unchanged and unchanged.is_in(found):
                 for name, source in sources:
                     self._known(found.get(name), f"metadata.{name}", source)
             return found
@@ -186,14 +202,17 @@ class Unchanged:
     """Knows what stands for a value that did not change: the placeholder, as text or base64, also in lists."""
 
     def __init__(self, placeholder: str) -> None:
-        self._marks = {placeholder, base64.b64encode(placeholder.encode("utf-8", "surrogatepass")).decode()}
+        # No set, which would have to hash long texts.
+        self._marks = (placeholder, base64.b64encode(placeholder.encode("utf-8", "surrogatepass")).decode())
 
     def is_in(self, found: Any) -> bool:  # noqa: ANN401 - any JSON
-        if isinstance(found, str):
+        if type(found) is str:
             return found in self._marks
-        if isinstance(found, dict):
-            return any(map(self.is_in, found.values()))
-        return isinstance(found, list) and any(map(self.is_in, found))
+        if isinstance(found, dict | list):
+            for node in found.values() if isinstance(found, dict) else found:
+                if self.is_in(node):
+                    return True
+        return False
 
     def is_in_text(self, found: Any, source: Compiled) -> bool:  # noqa: ANN401 - any JSON
         """What an expression puts together may hold it as a part, of which nothing can be kept."""
@@ -204,29 +223,25 @@ class Unchanged:
         return False
 
 
-def _single(part: Compiled, get_part: Callable[[Scope, Compiled], str | None]) -> Callable[[Scope], str | None]:
+def _single(get_part: Callable[[Scope], str | None], name: str) -> Callable[[Scope], str | None]:
     def get(scope: Scope) -> str | None:
         try:
-            found = get_part(scope, part)
+            found = get_part(scope)
         except _TextUnchanged:
             return None
-        if found is None:
-            reject("text_missing", f"text: {part.text} gives null")
-        return found
+        return reject("text_missing", f"text: {name} gives null") if found is None else found
 
     return get
 
 
-def _joined(
-    parts: tuple[Compiled, ...], get_part: Callable[[Scope, Compiled], str | None]
-) -> Callable[[Scope], str | None]:
+def _joined(getters: Sequence[Callable[[Scope], str | None]], names: str) -> Callable[[Scope], str | None]:
     def get(scope: Scope) -> str:
         try:
-            found = [text for part in parts if (text := get_part(scope, part)) is not None]
+            found = [text for get in getters if (text := get(scope)) is not None]
         except _TextUnchanged:
             reject("text_unavailable", f"text: {_JOINED_UNCHANGED}")
         if not found:
-            reject("text_missing", f"text: {', '.join(part.text for part in parts)} all give null")
+            reject("text_missing", f"text: {names} all give null")
         return _SEPARATOR.join([text for text in found if "!" <= text < "\x7f" or not is_blank(text)])
 
     return get

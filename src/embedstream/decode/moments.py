@@ -52,7 +52,9 @@ def reader_of_moments(source: TimestampSource) -> Callable[[Any], datetime | Non
 
 def read_moment(given: Any) -> datetime | None:  # noqa: ANN401 - any JSON
     """Without unit and zone."""
-    return _from_text(given, None, None) if isinstance(given, str) else parse_timestamp(given)
+    if isinstance(given, str) and (given.startswith("0000") or len(given) == len("2026-01-02Z")):
+        return _from_text(given, None, None)
+    return given if isinstance(given, datetime) else parse_timestamp(given)
 
 
 def _zone(name: str | None) -> ZoneInfo | None:

@@ -10,14 +10,14 @@ from embedstream.decode.formats import parse_json
 from embedstream.errors import Rejected
 
 Headers: TypeAlias = Mapping[str, str | None]
-Parts: TypeAlias = Sequence[Any] | None
+Parts: TypeAlias = list[Any] | None
 """Of an id; None where nothing says what it is."""
 
 
 class Opened(NamedTuple):
     """One change: `value` is the row or the data, `event` what the envelope says of it, in its own words.
 
-    `time` is for parse_timestamp. `before` is the row as it was, and `before_id` its id, where that may have been
+    `time` is for read_moment. `before` is the row as it was, and `before_id` its id, where that may have been
     another: what is stored under it has moved.
     """
 
