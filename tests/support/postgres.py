@@ -59,17 +59,19 @@ def programs():
 
 
 def dump(settings, path):
-    _run("pg_dump", settings, "--format=custom", f"--file={path}", settings.pgvector_db)
+    done = _run("pg_dump", settings, "--format=custom", f"--file={path}", settings.pgvector_db)
+    assert done.returncode == 0, done.stderr
 
 
 def restore(settings, path):
-    """All of it or nothing, whoever writes meanwhile."""
-    options = ["--clean", "--if-exists", "--single-transaction"]
-    _run("pg_restore", settings, *options, f"--dbname={settings.pgvector_db}", str(path))
+    """All of it or nothing, whoever writes meanwhile: with one who locks in another order it may have to begin anew."""
+    options = ["--clean", "--if-exists", "--single-transaction", f"--dbname={settings.pgvector_db}", str(path)]
+    while (done := _run("pg_restore", settings, *options)).returncode and "deadlock detected" in done.stderr:
+        pass
+    assert done.returncode == 0, done.stderr
 
 
 def _run(program, settings, *arguments):
     address = [f"--host={settings.pgvector_host}", f"--port={settings.pgvector_port}"]
     command = [programs() / program, *address, f"--username={settings.pgvector_user}", *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    return subprocess.run(command, check=False, capture_output=True, text=True)

@@ -1,13 +1,17 @@
 import os
 import subprocess
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from typer.testing import CliRunner
 
 from embedstream import kafka
 from embedstream.cli import app
 from embedstream.errors import ConfigError
 from embedstream.job import tables
+from embedstream.kafka import log
 from embedstream.limits import Letter
 from embedstream.settings import load_settings
 from embedstream.submit import submit
@@ -129,3 +133,25 @@ def test_submit_refuses_what_the_job_could_not_log_in_with():
         patch.setattr("embedstream.doctor.check_submission", lambda settings: None)
         with pytest.raises(ConfigError, match="flink-env"):
             submit(known, print)
+
+
+def test_a_client_that_keeps_to_a_leader_of_before_is_not_asked_again(monkeypatch):
+    """As librdkafka 2.16 does after an election: it asks with the old epoch for minutes."""
+    made = []
+
+    class Admin:
+        def __init__(self, config):
+            made.append(self)
+
+        def list_offsets(self, wanted, **options):
+            futures = {place: Future() for place in wanted}
+            for future in futures.values():
+                if self is made[0]:
+                    future.set_exception(KafkaException(KafkaError(KafkaError.FENCED_LEADER_EPOCH)))
+                else:
+                    future.set_result(SimpleNamespace(offset=7))
+            return futures
+
+    monkeypatch.setattr(log, "AdminClient", Admin)
+    assert log._ends(load_settings(), [TopicPartition("t", 0)]) == {0: (7, 7, 7)}
+    assert len(made) == 2

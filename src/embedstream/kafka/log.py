@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -191,13 +191,21 @@ def positions(
 
 
 def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[int, tuple[int, int, int]]:
-    """First and next offset, and the last stable one; that is asked last, or what comes meanwhile seemed held back."""
+    """First and next offset, and the last stable one; that is asked last, or what comes meanwhile seemed held back.
+
+    A client that has been told of a new leader asks it with the old one's epoch again: the next try has one of its own.
+    """
     admin = AdminClient(client_config(settings))
 
     def of(spec: OffsetSpec, isolation: IsolationLevel) -> dict[int, int]:
+        nonlocal admin
         wanted = dict.fromkeys(partitions, spec)
         futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=client.TIMEOUT)
-        return {place.partition: future.result().offset for place, future in futures.items()}
+        try:
+            return {place.partition: future.result().offset for place, future in futures.items()}
+        except KafkaException:
+            admin = AdminClient(client_config(settings))
+            raise
 
     first = asked(settings, lambda: of(_SPEC.earliest(), IsolationLevel.READ_UNCOMMITTED))
     end = asked(settings, lambda: of(_SPEC.latest(), IsolationLevel.READ_UNCOMMITTED))
