@@ -7,9 +7,9 @@ Strings that are expressions are JMESPath (https://jmespath.org/specification.ht
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -64,6 +64,22 @@ class TimestampSource(Strict):
     from_: Expression = Field(alias="from")
     unit: Literal["s", "ms", "us", "ns", "iso", "days"] | None = None
     zone: str | None = None
+
+
+class Chunks(Strict):
+    """How a long text is cut; every part is embedded for itself. A property of the table, like the model."""
+
+    tokens: int | None = Field(
+        None, ge=16, description="longest chunk; not set: as many as the model reads beside its special tokens"
+    )
+    overlap: int = Field(0, ge=0, description="tokens at the end of a chunk that the next one begins with, at most")
+    prefix: Expression | None = Field(None, description="what stands before each chunk when it is embedded: a title")
+
+    @model_validator(mode="after")
+    def _leave_room(self) -> Self:
+        if self.tokens is not None and 2 * self.overlap > self.tokens:
+            raise ValueError("overlap is more than half of tokens: chunks would hardly move on")
+        return self
 
 
 EnvelopeName: TypeAlias = Literal["none", "debezium", "unwrap", "maxwell", "canal", "cloudevents", "connect"]
