@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from embedstream.documents import Chunked
     from embedstream.retry import Patience
 
     _Entry: TypeAlias = tuple[Version, int, Message | Delete]
@@ -50,10 +51,10 @@ class Known(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One row to write; a message without `embedded` keeps the vector that its text has already."""
+    """One row to write, or a document; a message without `embedded` keeps what its text has already."""
 
     item: Message | Delete
-    embedded: Embedded | None = None
+    embedded: Embedded | Chunked | None = None
 
 
 class Step(NamedTuple):

@@ -16,21 +16,6 @@ ALTER TABLE {space} ADD COLUMN IF NOT EXISTS version_by text NOT NULL DEFAULT 't
 -- Not set: the table is of a version that kept no progress, and nobody has submitted a job for it since.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS progress_since timestamptz;
 
-CREATE TABLE IF NOT EXISTS {table} (
-    id text COLLATE "C" PRIMARY KEY,
-    text text NOT NULL,
-    -- Numbers with random low bits do not compress: trying to would only cost time.
-    embedding real[] STORAGE EXTERNAL NOT NULL CONSTRAINT {dimension_check} CHECK (cardinality(embedding) = {dimension}),
-    model_name text NOT NULL,
-    model_revision text NOT NULL,
-    source text,
-    message_timestamp timestamptz NOT NULL,
-    embedding_timestamp timestamptz NOT NULL,
-    metadata jsonb NOT NULL,
-    token_count integer NOT NULL,
-    truncated boolean NOT NULL
-);
-
 CREATE TABLE IF NOT EXISTS {ledger} (
     id text COLLATE "C" PRIMARY KEY,
     event_time timestamptz NOT NULL,
@@ -59,9 +44,3 @@ CREATE TABLE IF NOT EXISTS {progress} (
     PRIMARY KEY (topic, partition)
 -- Updated with each micro-batch: a new version of a row has room beside the old one.
 ) WITH (fillfactor = 50);
-
-CREATE OR REPLACE VIEW {vectors} AS
-SELECT
-    id, text, embedding::{vector} AS embedding, model_name, model_revision, source,
-    message_timestamp, embedding_timestamp, metadata, token_count, truncated
-FROM {table};

@@ -45,6 +45,12 @@ class Names(NamedTuple):
         return cls(*(Identifier(*schema, each) for each in suffixed))
 
 
+def documents_of(table: str) -> Identifier:
+    """The relation that a table of chunks has a row for each document in."""
+    *schema, name = table.split(".")
+    return Identifier(*schema, f"{name}_documents")
+
+
 def statements(table: str, file: str = "statements.sql", **others: Composable) -> dict[str, Composed]:
     """The statements of a file in sql/ by name, filled in for `table` and with `others`."""
     text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
