@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedstream.decode.spec import Decoding, Formats, ProtobufFile, RegistryAccess, TextSource, TimestampSource
-from embedstream.pipelines.model import Case, Chunks, Expected, Pipeline, PipelineFile
+from embedstream.decode.spec import Chunks, Decoding, Formats, ProtobufFile, RegistryAccess, TextSource, TimestampSource
+from embedstream.pipelines.model import Case, Expected, Pipeline, PipelineFile
 from embedstream.pipelines.schema import schema
 
 if TYPE_CHECKING:

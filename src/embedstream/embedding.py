@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from embedstream.ingest import Embedded
 from embedstream.limits import REQUEST_BYTES
 from embedstream.poison import Failed, Search
 from embedstream.retry import Patience, asked_seconds
-from embedstream.space import Space
+from embedstream.space import Space, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -162,9 +163,44 @@ def read_space(settings: Settings, transport: httpx.BaseTransport | None = None)
 
     Raises EmbeddingUnavailable where it is away or still loading, ConfigError where it is something else.
     """
+    response = _get(settings, "/info", transport)
+    try:
+        facts = response.json()
+        return Space(
+            facts["model_name"],
+            facts["model_revision"],
+            facts["embedding_dimension"],
+            facts["normalised"],
+            facts["max_tokens"],
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise _no_service(settings) from exc
+
+
+def read_tokenizer(settings: Settings, space: Space, transport: httpx.BaseTransport | None = None) -> Tokenizer:
+    """How the model of the space cuts texts into tokens.
+
+    Raises EmbeddingUnavailable where the service is away, still loading, or embeds with another model, ConfigError
+    where it is something else, or has no tokenizer to show.
+    """
+    response = _get(settings, "/tokenizer", transport)
+    if response.status_code == httpx.codes.NOT_FOUND:
+        raise ConfigError(
+            f"the embedding service at {settings.embedding_service_url} shows no tokenizer, without which no text can "
+            "be cut into chunks: start one of this version, with a model of its own"
+        )
+    try:
+        facts = response.json()
+        _check_model(facts["model_name"], facts["model_revision"], space)
+        return Tokenizer(json.dumps(facts["tokenizer"]), facts["max_tokens"], facts["reserved_tokens"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise _no_service(settings) from exc
+
+
+def _get(settings: Settings, path: str, transport: httpx.BaseTransport | None) -> httpx.Response:
     with _http_client(settings, transport) as http:
         try:
-            response = http.get("/info")
+            response = http.get(path)
         except httpx.HTTPError as exc:
             raise EmbeddingUnavailable(
                 f"no embedding service answers at {http.base_url} ({type(exc).__name__}): "
@@ -176,17 +212,11 @@ def read_space(settings: Settings, transport: httpx.BaseTransport | None = None)
         )
     if response.status_code == httpx.codes.UNAUTHORIZED:
         raise ConfigError(f"the embedding service at {http.base_url} asks for its key: set EMBEDDING_API_KEY")
-    try:
-        facts = response.json()
-        return Space(
-            facts["model_name"],
-            facts["model_revision"],
-            facts["embedding_dimension"],
-            facts["normalised"],
-            facts["max_tokens"],
-        )
-    except (ValueError, KeyError, TypeError) as exc:
-        raise ConfigError(f"{http.base_url} is no embedding service: set EMBEDDING_SERVICE_URL") from exc
+    return response
+
+
+def _no_service(settings: Settings) -> ConfigError:
+    return ConfigError(f"{settings.embedding_service_url} is no embedding service: set EMBEDDING_SERVICE_URL")
 
 
 def _http_client(settings: Settings, transport: httpx.BaseTransport | None) -> httpx.Client:

@@ -9,7 +9,7 @@ from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from embedstream.decode.message import Decode, Delete, Item, Message, Record, Version
+from embedstream.decode.message import Decode, Delete, Item, Message, Record, Version, content_hash
 from embedstream.errors import Rejected, RetryLater
 
 if TYPE_CHECKING:
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from embedstream.documents import Chunked
     from embedstream.retry import Patience
 
     _Entry: TypeAlias = tuple[Version, int, Item]
+    Result: TypeAlias = "tuple[Message, Embedded | Chunked | Rejected]"
 
 Kind: TypeAlias = Literal["stored", "deleted", "unchanged", "superseded", "late", "filtered", "rejected"]
 Place: TypeAlias = tuple[str, int]
@@ -63,10 +65,10 @@ class Known(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One row to write; a message without `embedded` keeps the vector that its text has already."""
+    """One row to write, or a document; a message without `embedded` keeps what its text has already."""
 
     item: Item
-    embedded: Embedded | None = None
+    embedded: Embedded | Chunked | None = None
 
 
 class Step(NamedTuple):
@@ -150,26 +152,45 @@ class Ingest:
     def _settle(self, batch: _Batch, heads: Mapping[str, Item]) -> None:
         known = self._patience(lambda: self._store.look_up(list(heads)))
         ready: list[Change] = []
-        texts: dict[str, list[Message]] = {}
+        changed: list[Message] = []
         for id, head in heads.items():
             stands = known.get(id)
             if stands and stands.version >= head.version:
                 batch.supersede(id, stands.version)
                 continue
-            item = head if isinstance(head, Delete) or head.text is not None else _completed(batch, head, stands)
+            item = head if isinstance(head, Delete) or head.text is not None else self._complete(batch, head, stands)
             if item is None:
                 batch.reject(id, _UNAVAILABLE)
             elif isinstance(item, Delete) or (stands and stands.content_hash == item.content_hash):
                 ready.append(Change(item))
             elif item.text is not None:
-                texts.setdefault(item.text, []).append(item)
-        self.texts_embedded += len(texts)
+                changed.append(item)
         self.texts_known += sum(isinstance(change.item, Message) for change in ready)
-        chunks = self._embedder.embed(list(texts))
+        results = self._embed(changed)
         self._write(batch, ready)
+        for part in results:
+            self._write(batch, _accepted(batch, part))
+
+    def _embed(self, messages: Sequence[Message]) -> Iterator[Iterable[Result]]:
+        """Starts at once, and yields each message with what it is stored with, in any order, part by part."""
+        texts: dict[str, list[Message]] = {}
+        for message in messages:
+            texts.setdefault(message.text or "", []).append(message)
+        self.texts_embedded += len(texts)
         waiting = list(texts.values())
-        for chunk in chunks:
-            self._write(batch, _accepted(batch, ((waiting[position], result) for position, result in chunk)))
+        return (
+            [(message, result) for position, result in part for message in waiting[position]]
+            for part in self._embedder.embed(list(texts))
+        )
+
+    def _complete(self, batch: _Batch, head: Message, stands: Known | None) -> Message | None:
+        """The head with the text, or at least its hash, of the version before it; None where there is none."""
+        before = batch.before(head.id)
+        if before is None or (stands and stands.version >= before.version):
+            return head._replace(content_hash=stands.content_hash) if stands and stands.content_hash else None
+        if isinstance(before, Delete) or before.text is None:
+            return None
+        return head._replace(text=before.text, content_hash=content_hash(before.text, head.prefix))
 
     def _write(self, batch: _Batch, changes: Sequence[Change]) -> None:
         if not changes:
@@ -184,22 +205,13 @@ class Ingest:
             batch.win(id, kinds[id])
 
 
-def _completed(batch: _Batch, head: Message, stands: Known | None) -> Message | None:
-    """The head with the text, or at least the hash of the text, of the version before it; None where there is none."""
-    before = batch.before(head.id)
-    if before is None or (stands and stands.version >= before.version):
-        return head._replace(content_hash=stands.content_hash) if stands and stands.content_hash else None
-    return None if isinstance(before, Delete) else head._replace(text=before.text, content_hash=before.content_hash)
-
-
-def _accepted(batch: _Batch, results: Iterable[tuple[Sequence[Message], Embedded | Rejected]]) -> list[Change]:
+def _accepted(batch: _Batch, results: Iterable[Result]) -> list[Change]:
     changes = []
-    for messages, result in results:
-        for message in messages:
-            if isinstance(result, Rejected):
-                batch.reject(message.id, result)
-            else:
-                changes.append(Change(message, result))
+    for message, result in results:
+        if isinstance(result, Rejected):
+            batch.reject(message.id, result)
+        else:
+            changes.append(Change(message, result))
     return changes
 
 

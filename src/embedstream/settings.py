@@ -289,6 +289,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, _VariableSource(settings_cls), _FileSource(settings_cls)
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the table has a row for each chunk of a text."""
+        return self.decoding is not None and self.decoding.chunks is not None
+
     def to_env(self) -> dict[str, str]:
         """The environment variables that make another process read these settings, secrets included."""
         return {n.upper(): _plain(value) for n, value in self if value is not None and n not in OF_NO_VARIABLE}

@@ -1,4 +1,4 @@
-"""The vector space that a table is pinned to."""
+"""The vector space that a table is pinned to, and the tokenizer of its model."""
 
 from __future__ import annotations
 
@@ -16,3 +16,14 @@ class Space(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.model_name} (revision {self.model_revision}, {self.dimension} dimensions)"
+
+
+class Tokenizer(NamedTuple):
+    """How the model cuts a text into tokens: `json` as Hugging Face's tokenizers write it.
+
+    Of the model's `max_tokens`, `reserved_tokens` go to special tokens and to the model's own prompt.
+    """
+
+    json: str
+    max_tokens: int
+    reserved_tokens: int

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from embedstream import doctor, embedding, flink, kafka, starts, store
 from embedstream.errors import ConfigError, EmbedstreamError, RetryLater
+from embedstream.splitting import splitter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,8 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
         say(f"created topic {topic}")
     try:
         space = embedding.read_space(settings)
-        store.prepare(settings, space, adopts=adopts)
+        splitter = splitter_of(settings, space)
+        store.prepare(settings, space, adopts=adopts, splitting=splitter.identity if splitter else None)
         if not adopts:
             with store.database(settings) as connection:
                 starts.check_identity(settings, store.read_progress(connection, settings), kafka.identity(settings))

@@ -10,7 +10,9 @@ import numpy as np
 import openai
 import pytest
 
-from embedstream.embedding import EmbeddingClient, embed_query, read_space
+from embedstream.decode.chunks import Splitter
+from embedstream.decode.spec import Chunks
+from embedstream.embedding import EmbeddingClient, embed_query, read_space, read_tokenizer
 from embedstream.errors import EmbeddingUnavailable, Rejected
 from embedstream.retry import Patience
 from embedstream.settings import load_settings
@@ -108,6 +110,18 @@ def test_the_pipeline_rejects_texts_of_which_the_model_sees_nothing(guarded):
     refused = embed_query(settings, space, thai)
     assert isinstance(refused, Rejected)
     assert "its vocabulary has no piece for any of its words" in refused.reason
+
+
+def test_the_job_gets_the_tokenizer_with_which_the_service_counts(guarded):
+    settings = load_settings(embedding_service_url=guarded.url, embedding_api_key=KEY)
+    tokenizer = read_tokenizer(settings, read_space(settings))
+    assert (tokenizer.max_tokens, tokenizer.reserved_tokens) == (256, 2)
+    chunks = Splitter(Chunks(), tokenizer).split("Where is my parcel? It was sent on Monday. " * 200)
+    with http(guarded, headers={"Authorization": f"Bearer {KEY}"}) as own:
+        answer = own.post("/generate", json={"texts": [chunk.text for chunk in chunks]}).json()
+    assert len(chunks) > 5
+    assert set(answer["truncated"]) == {False}
+    assert min(answer["token_counts"][:-1]) > 128
 
 
 def test_openai_s_client_understands_refusals(client):

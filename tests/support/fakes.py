@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 
 from embedstream.decode.message import Delete
+from embedstream.documents import Chunked, Held
 from embedstream.errors import Rejected
 from embedstream.ingest import Embedded, Known, Step, Written
 
@@ -92,3 +93,40 @@ class MemoryStore:
             "text": item.text or self.table[item.id]["text"], "embedding": vector, "source": item.source,
             "message_timestamp": item.timestamp, "metadata": item.metadata,
         }  # fmt: skip
+
+
+class MemoryDocuments(MemoryStore):
+    """The contract of a store of documents: `chunks` by id and key, `documents` as rows of messages."""
+
+    def __init__(self, refuse=()):
+        super().__init__(refuse)
+        self.chunks = {}
+        self.documents = self.table
+
+    def look_up_chunks(self, ids):
+        return {id: Held(self.ledger.get(id, (None, None))[1], frozenset(self.chunks.get(id, ()))) for id in ids}
+
+    def read_text(self, id, content_hash):
+        return self.documents[id]["text"] if self.ledger[id][1] == content_hash else None
+
+    def _claims(self, change):
+        if isinstance(change.embedded, Chunked):
+            version, hash_ = self.ledger.get(change.item.id, (None, None))
+            return (version is None or version < change.item.version) and hash_ == change.embedded.held.content_hash
+        return super()._claims(change)
+
+    def _apply(self, change):
+        item, chunked = change
+        if isinstance(item, Delete):
+            self.chunks.pop(item.id, None)
+        elif isinstance(chunked, Chunked):
+            stands = self.chunks.get(item.id, {})
+            self.chunks[item.id] = {
+                chunk.key: (
+                    chunk,
+                    chunked.embedded[chunk.key] if chunk.key in chunked.embedded else stands[chunk.key][1],
+                )
+                for chunk in chunked.chunks
+            }
+            change = change._replace(embedded=Embedded(None, 0, False))
+        super()._apply(change)

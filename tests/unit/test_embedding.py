@@ -16,7 +16,7 @@ from embedstream.errors import ConfigError, EmbeddingUnavailable, Rejected
 from embedstream.limits import REQUEST_BYTES
 from embedstream.retry import Patience
 from embedstream.settings import load_settings
-from embedstream.space import Space
+from embedstream.space import Space, Tokenizer
 
 SPACE = Space("org/model", "r1", 3, normalised=True, max_tokens=256)
 
@@ -361,6 +361,26 @@ def test_the_space_of_the_service():
         space_of(httpx.Response(401))
     with pytest.raises(ConfigError, match="set EMBEDDING_SERVICE_URL"):
         space_of(httpx.Response(200, json={}))
+
+
+def test_the_tokenizer_of_the_service():
+    facts = {
+        "model_name": "org/model", "model_revision": "r1", "max_tokens": 256, "reserved_tokens": 2,
+        "tokenizer": {"model": {}},
+    }  # fmt: skip
+    assert tokenizer_of(httpx.Response(200, json=facts)) == Tokenizer('{"model": {}}', 256, 2)
+    with pytest.raises(EmbeddingUnavailable, match="not ready"):
+        tokenizer_of(httpx.Response(503))
+    with pytest.raises(EmbeddingUnavailable, match="start the service with that model"):
+        tokenizer_of(httpx.Response(200, json=facts | {"model_revision": "r2"}))
+    with pytest.raises(ConfigError, match="shows no tokenizer"):
+        tokenizer_of(httpx.Response(404))
+    with pytest.raises(ConfigError, match="set EMBEDDING_SERVICE_URL"):
+        tokenizer_of(httpx.Response(200, text="hello"))
+
+
+def tokenizer_of(response):
+    return embedding.read_tokenizer(load_settings(), SPACE, httpx.MockTransport(lambda _: response))
 
 
 def test_nobody_at_the_service_s_address():

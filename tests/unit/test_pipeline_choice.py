@@ -129,11 +129,6 @@ def test_several_topics_are_refused_for_now():
         settings_of("p", pipeline, load_settings())
 
 
-def test_chunks_are_refused_for_now():
-    with pytest.raises(ConfigError, match="chunks are not supported yet"):
-        settings_of("p", Pipeline(topic="t", table="u", chunks={"tokens": 100}), load_settings())
-
-
 def test_a_mapping_that_no_command_line_takes_is_refused():
     pipeline = Pipeline(topic="t", table="u", metadata={f"field{number}": "value.x" * 100 for number in range(200)})
     with pytest.raises(ConfigError, match="more than 65536 bytes"):

@@ -115,7 +115,7 @@ def test_expressions_and_tests_are_taken_as_written(read):
 
 
 def test_every_key_is_either_filled_in_or_taken_as_written():
-    filled = {"format", "registry", "envelope", "placeholder"}
+    filled = {"format", "registry", "envelope", "placeholder", "chunks"}
     assert {name for name in Decoding.model_fields if name not in AS_WRITTEN} == filled
 
 
@@ -259,8 +259,8 @@ BAD = {
         ],
     ),
     "more overlap than chunk": (
-        pipeline("chunks: {tokens: 10, overlap: 10}"),
-        ["6:13: pipelines.a.chunks: overlap is to be less than tokens"],
+        pipeline("chunks: {tokens: 100, overlap: 60}"),
+        ["6:13: pipelines.a.chunks: overlap is more than half of tokens: chunks would hardly move on"],
     ),
     "no YAML": ("version: 1\n  a: b\n", ["2:4: mapping values are not allowed here"]),
     "an unclosed list": (

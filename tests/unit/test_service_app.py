@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import json
 import threading
 import time
@@ -387,6 +388,22 @@ def test_health_says_what_the_vectors_are(client):
     }
 
 
+def test_the_tokenizer_has_a_tag(client):
+    answer = client.get("/tokenizer")
+    facts = answer.json
+    assert (facts["model_name"], facts["max_tokens"], facts["reserved_tokens"]) == ("fake:8", 256, 2)
+    assert facts["tokenizer"]["truncation"] is None
+    assert answer.headers["ETag"] == f'"{hashlib.sha256(answer.data).hexdigest()}"'
+    again = client.get("/tokenizer", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_a_model_without_a_tokenizer_of_its_own(service):
+    engine = HashEngine(DIMENSION)
+    engine.tokenizer = None
+    error_of(service(engine).get("/tokenizer"), 404, "no_tokenizer")
+
+
 def test_info_says_what_is_accepted(service):
     client = service(embedding_queue_texts=100, max_text_bytes=50, embedding_max_request_bytes=2048)
     info = client.get("/info").json
@@ -643,7 +660,14 @@ def test_the_log_names_the_request(service, caplog, monkeypatch):
     assert {getattr(record, "request_id", "r-1") for record in caplog.records} == {"r-1"}
 
 
-PATHS = [("GET", "/info"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/nothing"), ("POST", "/generate")]
+PATHS = [
+    ("GET", "/info"),
+    ("GET", "/tokenizer"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/nothing"),
+    ("POST", "/generate"),
+]
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,19 @@ def test_what_counts_is_what_the_model_reads_of_a_long_text(tokenizer):
 def test_ids_are_looked_at_as_texts_are(tokenizer):
     tokenize = tokenizer(word_piece)
     assert [tokens.unseen for tokens in tokenize([[2, 2], [2, 3], [0, 2, 1]])] == ["unknown", None, "unknown"]
+
+
+def test_the_tokenizer_is_described_as_it_is_used(tmp_path):
+    tokenizer = word_piece()
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=4)
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    model = Described(path, prefix="passage: ")
+    model.lower_case = True
+    json, max_tokens, reserved_tokens = TextTokenizer(model).described
+    described = Tokenizer.from_str(json)
+    assert (max_tokens, reserved_tokens) == (16, 2)
+    assert described.truncation is None
+    assert described.padding is None
+    assert described.encode("HELLO \u00c9 a a a a").tokens[0] == "hello"

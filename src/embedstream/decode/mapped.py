@@ -166,17 +166,20 @@ class Mapped:
         text = stored_text(given) if isinstance(given, str) else given
         if text is not None or not self._text:
             text = checked_text(text, self._rules.max_text_bytes)
+        prefix = self._plan.prefix(scope) if self._plan.prefix else None
+        prefix = stored_text(prefix).strip() if prefix else ""
         named = self._source(scope, body)
         source = None if named is None else stored_text(named)
         return Message(
             id,
             ordered,
             text,
-            None if text is None else content_hash(text),
+            None if text is None else content_hash(text, prefix),
             said or recorded or EPOCH,
             source,
             stored_metadata(self._metadata(scope, body), sanitized=text is not given or source is not named),
             said is not None,
+            prefix,
         )
 
     def _default_text(self, body: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -112,13 +112,13 @@ class Compiler:
 
         return get
 
-    def source(self, text: str) -> Callable[[Scope], str | None]:
-        source = self.expression(text, "source")
+    def string(self, text: str, *path: str) -> Callable[[Scope], str | None]:
+        source, field = self.expression(text, *path), ".".join(path)
 
         def get(scope: Scope) -> str | None:
-            found = self._known(source.get(scope), "source", source)
+            found = self._known(source.get(scope), field, source)
             if found is not None and not isinstance(found, str):
-                reject("mapping_type", f"source: {source.text} gives {kind(found)}, not a string")
+                reject("mapping_type", f"{field}: {source.text} gives {kind(found)}, not a string")
             return found
 
         return get

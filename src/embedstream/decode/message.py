@@ -59,7 +59,8 @@ class Message(NamedTuple):
     """A text to store; `metadata` is the text of a JSON object, `timestamp` what the message said of itself.
 
     `timed` tells whether it said anything: else its time is the record's. Where `text` and `content_hash` are None, the
-    text is that of the version before: the source left it out, since it did not change.
+    text is that of the version before: the source left it out, since it did not change. `prefix`, without
+    white space around it, stands before each chunk of the text when it is embedded.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Message(NamedTuple):
     source: str | None
     metadata: str
     timed: bool = True
+    prefix: str = ""
 
 
 Item: TypeAlias = "Message | Delete"
@@ -103,6 +105,12 @@ class Rules(NamedTuple):
         return record_bytes(self.max_text_bytes)
 
 
-def content_hash(text: str) -> bytes:
-    """SHA-256 of the text's UTF-8 bytes (32 bytes)."""
-    return hashlib.sha256(text.encode()).digest()
+def content_hash(text: str, prefix: str = "") -> bytes:
+    """SHA-256 of the text's UTF-8 bytes (32 bytes), after the prefix and a zero byte where there is a prefix."""
+    content = f"{prefix}\0{text}" if prefix else text
+    return hashlib.sha256(content.encode()).digest()
+
+
+def embedded_text(prefix: str, text: str) -> str:
+    """What the model reads of a chunk."""
+    return f"{prefix}\n\n{text}" if prefix else text

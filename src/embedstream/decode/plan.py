@@ -42,6 +42,7 @@ class Plan(NamedTuple):
     version: Callable[[Scope], int] | None
     version_by: VersionBy | None
     source: Callable[[Scope], str | None] | None
+    prefix: Callable[[Scope], str | None] | None
     metadata: Callable[[Scope], dict[str, Any]] | None
 
     @property
@@ -87,6 +88,7 @@ def plan(decoding: Decoding) -> Plan:
     if envelope != "none" and each and decoding.id is None:
         raise ExpressionError("id is missing: with `each` nothing else says what the id of an item is", path=("id",))
     version_by = _version_by(decoding)
+    prefix = decoding.chunks.prefix if decoding.chunks else None
     return Plan(
         decoding,
         envelopes.envelope(envelope, explode=each is None),
@@ -99,7 +101,8 @@ def plan(decoding: Decoding) -> Plan:
         compiler.timestamp(decoding.timestamp) if decoding.timestamp else None,
         compiler.version(decoding.version) if decoding.version and version_by != decoding.version else None,
         version_by,
-        compiler.source(decoding.source) if decoding.source else None,
+        compiler.string(decoding.source, "source") if decoding.source else None,
+        compiler.string(prefix, "chunks", "prefix") if prefix else None,
         compiler.metadata(decoding.metadata) if decoding.metadata is not None else None,
     )
 

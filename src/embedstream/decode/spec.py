@@ -104,6 +104,22 @@ class TimestampSource(Strict):
     zone: str | None = Field(None, description="IANA time zone of texts without one, such as Europe/Berlin")
 
 
+class Chunks(Strict):
+    """How a long text is cut; every part is embedded for itself. A property of the table, like the model."""
+
+    tokens: int | None = Field(
+        None, ge=16, description="longest chunk; not set: as many as the model reads beside its special tokens"
+    )
+    overlap: int = Field(0, ge=0, description="tokens at the end of a chunk that the next one begins with, at most")
+    prefix: Expression | None = Field(None, description="what stands before each chunk when it is embedded: a title")
+
+    @model_validator(mode="after")
+    def _leave_room(self) -> Self:
+        if self.tokens is not None and 2 * self.overlap > self.tokens:
+            raise ValueError("overlap is more than half of tokens: chunks would hardly move on")
+        return self
+
+
 EnvelopeName: TypeAlias = Literal["none", "debezium", "unwrap", "maxwell", "canal", "cloudevents", "connect"]
 
 
@@ -131,6 +147,7 @@ class Decoding(Strict):
     metadata: dict[str, Expression] | Literal["*"] | None = Field(
         None, description="a map of names to expressions, or `*` for the whole value"
     )
+    chunks: Chunks | None = Field(None, description="how long texts are divided (not set: a text is one row)")
 
     @property
     def formats(self) -> Formats:

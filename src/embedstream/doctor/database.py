@@ -101,7 +101,7 @@ def _table(world: World) -> Verdict:
     table = world.settings.pgvector_table
     store.check_columns(world.connection, table)
     store.check_order(store.read_terms(world.connection, world.settings), world.settings)
-    missing = store.lacks(world.connection, table)
+    missing = store.lacks(world.connection, table, is_chunked=world.settings.is_chunked)
     if not missing:
         return ok(f"{table} is one of embedstream's, its versions go by {world.settings.version_by}")
     if len(missing) == len(store.Names.of(table)):
@@ -113,7 +113,7 @@ def _table(world: World) -> Verdict:
 def _rights(world: World) -> Verdict:
     user, table = world.settings.pgvector_user, world.settings.pgvector_table
     lacking = store.lacking_rights(world.connection, world.settings)
-    if missing := store.lacks(world.connection, table):
+    if missing := store.lacks(world.connection, table, is_chunked=world.settings.is_chunked):
         lacking += [] if _may_create(world) else ["CREATE on the schema"]
         lacking += [f"ownership of {name}" for name in _not_owned(world, missing)]
     if lacking:
@@ -166,7 +166,7 @@ def _triggers(world: World) -> Verdict:
 def _progress(world: World) -> Verdict:
     """Whether the table has all that was ever committed to it."""
     settings, connection = world.settings, world.connection
-    if store.lacks(connection, settings.pgvector_table):
+    if store.lacks(connection, settings.pgvector_table, is_chunked=settings.is_chunked):
         return skipped("there is no table of this version yet")
     if forgotten := store.read_forgotten(connection, settings):
         return fail("; ".join(forgotten))

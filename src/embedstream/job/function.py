@@ -18,11 +18,13 @@ from pyflink.table.udf import FunctionContext, ScalarFunction
 from embedstream import embedding, kafka, store
 from embedstream.decode.message import Record
 from embedstream.decode.opening import decoder_of
+from embedstream.documents import DocumentIngest
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
 from embedstream.retry import Patience
 from embedstream.settings import worker_settings
+from embedstream.splitting import splitter_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,12 +94,13 @@ class IngestFunction(ScalarFunction):
     def _build(self) -> Ingest:
         settings = self._settings
         space = self._patience(lambda: _space(settings))
-        return Ingest(
-            EmbeddingClient(settings, space, self._patience),
-            store.TableStore(settings, space, partial(kafka.has_record, settings)),
-            decoder_of(settings, space.model_name),
-            self._patience,
-        )
+        embedder = EmbeddingClient(settings, space, self._patience)
+        decode, has_record = decoder_of(settings, space.model_name), partial(kafka.has_record, settings)
+        splitter = self._patience(lambda: splitter_of(settings, space))
+        if splitter is None:
+            return Ingest(embedder, store.TableStore(settings, space, has_record), decode, self._patience)
+        documents = store.DocumentStore(settings, space, has_record)
+        return DocumentIngest(embedder, documents, decode, self._patience, splitter)
 
 
 def _space(settings: Settings) -> Space:
@@ -106,7 +109,8 @@ def _space(settings: Settings) -> Space:
         pinned = store.read_space(connection, settings)
     if pinned is None:
         pinned = embedding.read_space(settings)
-        store.prepare(settings, pinned)
+        splitter = splitter_of(settings, pinned)
+        store.prepare(settings, pinned, splitting=splitter.identity if splitter else None)
     return pinned
 
 

@@ -89,8 +89,6 @@ def settings_of(name: str, pipeline: Pipeline, base: Settings, directory: Path =
         raise ConfigError(
             f"pipeline {name}: several topics of one pipeline are not supported yet: make a pipeline for each"
         )
-    if pipeline.chunks:
-        raise ConfigError(f"pipeline {name}: chunks are not supported yet: leave them out")
     decoding = _found(pipeline.decoding, directory.absolute())
     if len(decoding.to_json()) > MOST_MAPPING_BYTES:
         raise ConfigError(f"pipeline {name}: what it says of its records has more than {MOST_MAPPING_BYTES} bytes")

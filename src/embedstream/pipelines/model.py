@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
-from embedstream.decode.spec import Decoding, Expression, Strict
+from embedstream.decode.spec import Decoding, Strict
 from embedstream.decode.timestamps import parse_timestamp
 from embedstream.errors import Rejected
 
@@ -59,20 +59,6 @@ Name: TypeAlias = Annotated[str, AfterValidator(_name), Field(json_schema_extra=
 Topic: TypeAlias = Annotated[str, AfterValidator(_topic), Field(json_schema_extra={"pattern": f"^{_TOPIC}$"})]
 Filled: TypeAlias = Annotated[str, AfterValidator(_filled)]
 Moment: TypeAlias = Annotated[str, AfterValidator(_moment)]
-
-
-class Chunks(Strict):
-    """Long texts become parts that the model sees whole, each a row."""
-
-    tokens: int | None = Field(None, ge=1, description="most tokens of a chunk (not set: what the model takes)")
-    overlap: int = Field(0, ge=0, description="tokens that a chunk repeats of the one before")
-    prefix: Expression | None = Field(None, description="text that goes before each chunk, such as a title")
-
-    @model_validator(mode="after")
-    def _check_overlap(self) -> Self:
-        if self.tokens is not None and self.overlap >= self.tokens:
-            raise ValueError("overlap is to be less than tokens")
-        return self
 
 
 class Expected(Strict):
@@ -127,7 +113,6 @@ class Pipeline(Decoding):
     parallelism: int | None = Field(
         None, ge=1, le=1024, description="parallel slots of the job (not set: the default of FLINK_PARALLELISM)"
     )
-    chunks: Chunks | None = Field(None, description="how long texts are divided (not set: a text is one row)")
     tests: Annotated[tuple[Case, ...], Field(strict=False)] = Field(
         (), description="records, and what is to become of them: `embedstream pipelines check` runs them"
     )

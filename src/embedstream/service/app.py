@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import orjson
 from flask import Blueprint, Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
@@ -200,6 +202,27 @@ def info() -> Response:
             "limits": context.limits._asdict(),
         }
     )
+
+
+@routes.get("/tokenizer")
+def tokenizer() -> Response:
+    engine = _context().embedder.engine
+    if engine.tokenizer is None:
+        message = f"{engine.facts.model_name} runs without a tokenizer of its own: nobody can cut texts to its size"
+        raise Problem(HTTPStatus.NOT_FOUND, "no_tokenizer", message)
+    content, max_tokens, reserved_tokens = engine.tokenizer
+    response = json_response(
+        {
+            "model_name": engine.facts.model_name,
+            "model_revision": engine.facts.model_revision,
+            "max_tokens": max_tokens,
+            "reserved_tokens": reserved_tokens,
+            "tokenizer": orjson.Fragment(content),
+        }
+    )
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest())
+    response.make_conditional(request)
+    return response
 
 
 @routes.get("/metrics")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedstream.service.model import Model
     from embedstream.service.precision import Precision, Run, Wanted
     from embedstream.service.runtime import openvino
+    from embedstream.space import Tokenizer
 
 Vectors = npt.NDArray[np.float32]
 
@@ -53,6 +54,10 @@ class Engine(Protocol):
     @property
     def vocabulary(self) -> int:
         """How many ids there are; the first is 0."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """For who cuts texts to size; None where nobody can."""
 
     def tokenize(self, texts: Sequence[Text]) -> list[Tokens]: ...
 
@@ -92,6 +97,10 @@ class OpenVinoEngine:
     def _open_run(self, compiled: openvino.CompiledModel) -> Run:
         infer = _Worker(compiled.create_infer_request(), self._max_tokens)
         return lambda batches: [infer([tokens.ids for tokens in self.tokenize(texts)]).copy() for texts in batches]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.tokenize.described
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
         infer = _Worker(self._compiled.create_infer_request(), self._max_tokens)

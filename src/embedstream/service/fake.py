@@ -10,6 +10,7 @@ import numpy as np
 from embedstream.service.engine import EngineFacts
 from embedstream.service.model import FAKE
 from embedstream.service.tokens import Tokens
+from embedstream.space import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 _DIGEST_BYTES = 32
 _VOCABULARY = 30_000
+_SPECIAL_TOKENS = 2
+_WORDS = """{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+"pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+"model": {"type": "WordLevel", "vocab": {"word": 0}, "unk_token": "word"}}"""
 
 
 class HashEngine:
@@ -31,6 +36,7 @@ class HashEngine:
     def __init__(self, dimension: int, workers: int = 2, max_tokens: int = 256) -> None:
         self.workers = workers
         self.vocabulary = _VOCABULARY
+        self.tokenizer = Tokenizer(_WORDS, max_tokens, _SPECIAL_TOKENS)
         self.facts = EngineFacts(
             model_name=f"{FAKE}{dimension}",
             model_revision="1",
@@ -42,7 +48,10 @@ class HashEngine:
         )
 
     def tokenize(self, texts: Sequence[Text]) -> list[Tokens]:
-        return [Tokens(_digest(text), len(text.split() if isinstance(text, str) else text) + 2) for text in texts]
+        return [
+            Tokens(_digest(text), len(text.split() if isinstance(text, str) else text) + _SPECIAL_TOKENS)
+            for text in texts
+        ]
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
         return self._vectors

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from embedstream import space
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -62,7 +64,8 @@ class TextTokenizer:
     def __init__(self, model: Model) -> None:
         # A huge text then keeps the thread of its own request busy, and not a pool that all requests share.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        self._tokenizer = Tokenizer.from_file(str(model.tokenizer))
+        self._content = model.tokenizer.read_bytes()
+        self._tokenizer = Tokenizer.from_buffer(self._content)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.vocabulary = self._tokenizer.get_vocab_size()
@@ -76,6 +79,14 @@ class TextTokenizer:
         pieces = json.loads(self._tokenizer.to_str())["model"]
         self._unknown = _unknown_token(pieces, self._tokenizer)
         self._meaningless = _blank_tokens(pieces, self._tokenizer) | {self._unknown}
+
+    @property
+    def described(self) -> space.Tokenizer:
+        return space.Tokenizer(
+            json=_as_used(self._content, lower_case=self._lower_case),
+            max_tokens=self._max_tokens,
+            reserved_tokens=len(self._frame.empty),
+        )
 
     def __call__(self, texts: Sequence[Text]) -> list[Tokens]:
         encoded = iter(
@@ -122,6 +133,15 @@ class _Frame:
         if ids[: len(self._bare)] == self._bare and ids[len(ids) - len(self._tail) :] == self._tail:
             ids = ids[len(self._bare) : len(ids) - len(self._tail)]
         return [*self._head, *ids, *self._tail]
+
+
+def _as_used(content: bytes, *, lower_case: bool) -> str:
+    """The file, without its truncation and padding; made from it alone, so that no version of a library changes it."""
+    tokenizer = json.loads(content) | {"truncation": None, "padding": None}
+    if lower_case:
+        own = [tokenizer["normalizer"]] if tokenizer.get("normalizer") else []
+        tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *own]}
+    return json.dumps(tokenizer, ensure_ascii=False)
 
 
 def _special_tokens_at_end(tokenizer: Tokenizer) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedstream.service.engine import Vectors
     from embedstream.service.model import Model
     from embedstream.service.tokens import Ids
+    from embedstream.space import Tokenizer
 
 
 class SentenceTransformersEngine:
@@ -40,6 +41,10 @@ class SentenceTransformersEngine:
             precision="f32",
         )
         self._encoder, self._torch = _load(model)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.tokenize.described
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
         self._infer([np.zeros(1, np.int32)])

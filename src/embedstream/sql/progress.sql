@@ -46,7 +46,7 @@ FROM {space}
 -- name: counts
 -- One snapshot: every writer changes all three in one transaction.
 SELECT
-    (SELECT count(*) FROM {table}), ledger.ids, ledger.deleted,
+    (SELECT count(*) FROM {documents}), ledger.ids, ledger.deleted,
     (SELECT sum(ids)::bigint FROM {progress}), (SELECT sum(late)::bigint FROM {progress}),
     EXISTS (SELECT FROM {space} WHERE progress_since > '-infinity') AND NOT EXISTS (SELECT FROM {progress})
 FROM (SELECT count(*) AS ids, count(*) FILTER (WHERE state = 'deleted') AS deleted FROM {ledger}) AS ledger
@@ -80,7 +80,7 @@ WHERE (p.topic, p.partition) = (SELECT topic, partition FROM {progress} ORDER BY
 -- name: forget_missing
 -- Older than any record of the same time: the record that made the row makes it again.
 UPDATE {ledger} AS l SET topic = '', partition = -1, "offset" = -1, item = 0
-WHERE state = 'live' AND NOT EXISTS (SELECT FROM {table} AS t WHERE t.id = l.id)
+WHERE state = 'live' AND NOT EXISTS (SELECT FROM {documents} AS d WHERE d.id = l.id)
 
 -- name: adopt
 UPDATE {ledger} SET

@@ -18,21 +18,6 @@ ALTER TABLE {space} ADD COLUMN IF NOT EXISTS progress_since timestamptz;
 -- The hash of what the latest job makes of its records; not set: it takes them in the default shape.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS mapping text;
 
-CREATE TABLE IF NOT EXISTS {table} (
-    id text COLLATE "C" PRIMARY KEY,
-    text text NOT NULL,
-    -- Numbers with random low bits do not compress: trying to would only cost time.
-    embedding real[] STORAGE EXTERNAL NOT NULL CONSTRAINT {dimension_check} CHECK (cardinality(embedding) = {dimension}),
-    model_name text NOT NULL,
-    model_revision text NOT NULL,
-    source text,
-    message_timestamp timestamptz NOT NULL,
-    embedding_timestamp timestamptz NOT NULL,
-    metadata jsonb NOT NULL,
-    token_count integer NOT NULL,
-    truncated boolean NOT NULL
-);
-
 CREATE TABLE IF NOT EXISTS {ledger} (
     id text COLLATE "C" PRIMARY KEY,
     event_time timestamptz NOT NULL,
@@ -66,9 +51,3 @@ CREATE TABLE IF NOT EXISTS {progress} (
 
 -- The first offset that the latest job's mapping was applied to: records before it were read with another.
 ALTER TABLE {progress} ADD COLUMN IF NOT EXISTS mapped_from bigint NOT NULL DEFAULT 0;
-
-CREATE OR REPLACE VIEW {vectors} AS
-SELECT
-    id, text, embedding::{vector} AS embedding, model_name, model_revision, source,
-    message_timestamp, embedding_timestamp, metadata, token_count, truncated
-FROM {table};

@@ -1,5 +1,6 @@
 """The table, its ledger, its space and its progress in PostgreSQL."""
 
+from embedstream.store.chunks import DocumentStore
 from embedstream.store.connection import connect, database, is_pooled, need_session, trouble, without_limits
 from embedstream.store.names import Names, columns, statements
 from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
@@ -15,6 +16,7 @@ from embedstream.store.schema import (
     vector_type,
 )
 from embedstream.store.space import Terms, check_order, pinned_space, read_space, read_terms
+from embedstream.store.splitting import read_splitting
 from embedstream.store.submission import (
     Counts,
     adopt,
@@ -30,6 +32,7 @@ from embedstream.store.table import TableStore
 
 __all__ = [
     "Counts",
+    "DocumentStore",
     "Forgotten",
     "Names",
     "Progress",
@@ -59,6 +62,7 @@ __all__ = [
     "read_forgotten",
     "read_progress",
     "read_space",
+    "read_splitting",
     "read_terms",
     "recount",
     "replay",

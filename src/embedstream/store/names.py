@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg.sql import Composable
 
+    from embedstream.settings import Settings
+
 # PostgreSQL cuts names at 63 bytes; the longest suffix of ours is `_dimension`.
 _LONGEST_NAME = 53
 
@@ -45,12 +47,27 @@ class Names(NamedTuple):
         return cls(*(Identifier(*schema, each) for each in suffixed))
 
 
+def documents_of(table: str) -> Identifier:
+    """The relation that a table of chunks has a row for each document in."""
+    *schema, name = table.split(".")
+    return Identifier(*schema, f"{name}_documents")
+
+
+def documents_for(settings: Settings) -> Identifier:
+    """What has a row for each id of the table."""
+    table = settings.pgvector_table
+    return documents_of(table) if settings.is_chunked else Names.of(table).table
+
+
 def statements(table: str, file: str = "statements.sql", **others: Composable) -> dict[str, Composed]:
-    """The statements of a file in sql/ by name, filled in for `table` and with `others`."""
+    """The statements of a file in sql/ by name, filled in for `table` and with `others`.
+
+    `documents` is what has a row for each id: the table itself, unless it holds chunks (see `documents_for`).
+    """
     text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     names = Names.of(table)._asdict()
-    others = {"table_name": Literal(names["table"].as_string()), **others}
+    others = {"table_name": Literal(names["table"].as_string()), "documents": names["table"], **others}
     return {name: SQL(body).format(**names, **others) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 

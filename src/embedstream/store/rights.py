@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embedstream.store.names import Names
+from embedstream.store.names import Names, documents_for
 
 if TYPE_CHECKING:
     import psycopg
@@ -18,6 +18,8 @@ def lacking_rights(connection: psycopg.Connection[Any], settings: Settings) -> l
     """What the job needs and this user has not, as `PRIVILEGE on relation`; of relations that are there."""
     names = Names.of(settings.pgvector_table)
     wanted = [(names.table, each) for each in _DML]
+    if settings.is_chunked:
+        wanted += [(documents_for(settings), each) for each in _DML]
     wanted += [(names.ledger, each) for each in _DML[:3]]
     wanted += [(names.progress, each) for each in _DML[:3]]
     wanted += [(names.space, "SELECT")]

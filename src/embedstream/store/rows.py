@@ -11,6 +11,7 @@ from psycopg.pq import Format
 from psycopg.types.json import Jsonb
 
 from embedstream.decode.message import Delete
+from embedstream.ingest import Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ def claims(changes: Sequence[Change]) -> dict[str, Any]:
 def whole(change: Change, space: Space, at: datetime | None) -> tuple[object, ...]:
     """A row of the table, for COPY."""
     item, embedded = change.item, change.embedded
-    if isinstance(item, Delete) or embedded is None:
+    if isinstance(item, Delete) or not isinstance(embedded, Embedded):
         raise TypeError("only a message with its vector is a whole row")
     vector, tokens, truncated = embedded
     return (
@@ -63,7 +64,7 @@ def whole(change: Change, space: Space, at: datetime | None) -> tuple[object, ..
 
 def store(changes: Sequence[Change], space: Space) -> dict[str, Any]:
     """The vectors go as one array of all numbers; `first` and `last` are each row's part of it, from 1."""
-    embedded = [change.embedded for change in changes if change.embedded]
+    embedded = [change.embedded for change in changes if isinstance(change.embedded, Embedded)]
     lasts = np.cumsum([len(each.vector) for each in embedded])
     return {
         **keep(changes, space),

@@ -10,8 +10,9 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from embedstream.errors import ConfigError
 from embedstream.store.connection import database, trouble, without_limits
-from embedstream.store.names import Names, columns, statements
+from embedstream.store.names import Names, columns, documents_of, statements
 from embedstream.store.space import check_order, check_space, read_space, read_terms
+from embedstream.store.splitting import check_splitting, pin_splitting, read_splitting
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # The largest dimensions that pgvector's HNSW takes, and the type that it takes them in.
 _TYPES = {2000: "vector", 4000: "halfvec"}
+_FILES = {False: "rows.sql", True: "chunked.sql"}
 # The columns that tell a relation of this version from those of earlier ones.
 _NEWEST = {
     "space": {"index_dropped_at", "table_id", "version_by", "progress_since", "mapping"},
@@ -29,8 +31,10 @@ _NEWEST = {
 }
 
 
-def prepare(settings: Settings, space: Space, *, adopts: bool = False) -> None:
+def prepare(settings: Settings, space: Space, *, adopts: bool = False, splitting: str | None = None) -> None:
     """Create what is missing of the schema, and pin the table to `space` and to the order of its versions.
+
+    With a `splitting` (`Splitter.identity`) it is a table of chunks, pinned to that, too.
 
     Raises ConfigError where the table is pinned to something else (another order is taken by who `adopts` the topic
     anew), is not one of ours, or lacks what this user may not make.
@@ -45,35 +49,44 @@ def prepare(settings: Settings, space: Space, *, adopts: bool = False) -> None:
         check_columns(connection, settings.pgvector_table)
         pinned = read_space(connection, settings)
         check_space(pinned, space, settings)
-        if missing := lacks(connection, settings.pgvector_table):
-            _make(connection, settings, space, missing)
+        if pinned:
+            check_splitting(read_splitting(connection, settings), splitting, settings)
+        if missing := lacks(connection, settings.pgvector_table, is_chunked=splitting is not None):
+            _make(connection, settings, space, missing, is_chunked=splitting is not None)
         if pinned is None:
             connection.execute(statements(settings.pgvector_table)["pin_space"], (*space, settings.version_by))
+            if splitting:
+                pin_splitting(connection, settings, splitting)
         if not adopts:
             check_order(read_terms(connection, settings), settings)
 
 
-def lacks(connection: psycopg.Connection[Any], table: str) -> list[str]:
+def lacks(connection: psycopg.Connection[Any], table: str, *, is_chunked: bool = False) -> list[str]:
     """The relations that are missing, or of an earlier version of ours."""
+    names: dict[str, Identifier] = Names.of(table)._asdict()
+    if is_chunked:
+        names["documents"] = documents_of(table)
     return [
         name.as_string(connection)
-        for field, name in Names.of(table)._asdict().items()
+        for field, name in names.items()
         if not columns(connection, name).keys() >= _NEWEST.get(field, {"id"})
     ]
 
 
 def check_newest(connection: psycopg.Connection[Any], settings: Settings) -> None:
     """Raises ConfigError where something is missing, or of an earlier version."""
-    if missing := lacks(connection, settings.pgvector_table):
+    if missing := lacks(connection, settings.pgvector_table, is_chunked=settings.is_chunked):
         raise ConfigError(f"{', '.join(missing)}: missing, or of an earlier version: embedstream submit --replace")
 
 
-def _make(connection: psycopg.Connection[Any], settings: Settings, space: Space, missing: list[str]) -> None:
+def _make(
+    connection: psycopg.Connection[Any], settings: Settings, space: Space, missing: list[str], *, is_chunked: bool
+) -> None:
     try:
         if connection.execute("SELECT FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
             connection.execute("CREATE EXTENSION vector")
         see_pgvector(connection)
-        connection.execute(_schema(settings.pgvector_table, space.dimension))
+        connection.execute(_schema(settings.pgvector_table, space.dimension, is_chunked=is_chunked))
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigError(
             f"PostgreSQL, as user {settings.pgvector_user}: {trouble(exc)}: submit once as the owner of the schema and "
@@ -108,7 +121,7 @@ def check_encoding(connection: psycopg.Connection[Any], settings: Settings) -> N
 
 def check_columns(connection: psycopg.Connection[Any], table: str) -> None:
     found = columns(connection, Names.of(table).table)
-    if found and (found.get("embedding") != "real[]" or "message_timestamp" not in found):
+    if found and (found.get("embedding") != "real[]" or not found.keys() & {"message_timestamp", "chunk_key"}):
         raise ConfigError(f"table {table} exists, but is not one of embedstream's: set PGVECTOR_TABLE to another name")
 
 
@@ -124,9 +137,10 @@ def vector_type(dimension: int, schema: str | None = None) -> tuple[str, Compose
     raise ConfigError(f"{dimension} are more than the {max(_TYPES)} dimensions that pgvector can index")
 
 
-def _schema(table: str, dimension: int) -> Composed:
-    names = Names.of(table)
+def _schema(table: str, dimension: int, *, is_chunked: bool) -> Composed:
+    names: dict[str, Identifier] = {**Names.of(table)._asdict(), "documents": documents_of(table)}
     check = Identifier(f"{table.rpartition('.')[2]}_dimension")
-    text = resources.files("embedstream.sql").joinpath("schema.sql").read_text(encoding="utf-8")
+    files = [resources.files("embedstream.sql") / name for name in ("schema.sql", _FILES[is_chunked])]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     _, type_ = vector_type(dimension)
-    return SQL(text).format(**names._asdict(), dimension=Literal(dimension), dimension_check=check, vector=type_)
+    return SQL(text).format(**names, dimension=Literal(dimension), dimension_check=check, vector=type_)

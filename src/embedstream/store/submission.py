@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedstream.store.names import statements
+from embedstream.store.names import documents_for, statements
 from embedstream.store.space import read_terms
 
 if TYPE_CHECKING:
@@ -110,4 +110,4 @@ def replay(connection: Connection, settings: Settings, firsts: Mapping[int, int]
 
 
 def _sql(settings: Settings) -> dict[str, Any]:
-    return dict(statements(settings.pgvector_table, "progress.sql"))
+    return dict(statements(settings.pgvector_table, "progress.sql", documents=documents_for(settings)))

@@ -122,9 +122,12 @@ class TableStore:
         return claimed
 
     def _claim(self, cursor: Cursor, changes: Sequence[Change]) -> _Claimed:
-        found = cursor.execute(self._sql["claim"], rows.claims(changes), prepare=not self._is_pooled).fetchall()
+        found = cursor.execute(self._sql["claim"], self._claims(changes), prepare=not self._is_pooled).fetchall()
         at = found[0][2] if found else None
         return _Claimed({id for id, _, _ in found}, {id for id, is_new, _ in found if is_new}, at)
+
+    def _claims(self, changes: Sequence[Change]) -> dict[str, Any]:
+        return rows.claims(changes)
 
     def _copy(self, cursor: Cursor, changes: Sequence[Change], at: datetime | None) -> None:
         if not changes:
