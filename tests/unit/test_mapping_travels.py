@@ -8,7 +8,8 @@ import pytest
 from embedstream.decode.spec import Decoding, Formats, ProtobufFile
 from embedstream.errors import ConfigError
 from embedstream.flink import differences, job_parameters, settings_of_parameters, submission
-from embedstream.settings import load_settings, worker_settings
+from embedstream.settings import load_settings
+from embedstream.worker import worker_settings
 
 MAPPED = Decoding(
     format={"value": "registry"}, registry="http://registry:8081", text=["value.title", "value.bödy"],

@@ -4,7 +4,8 @@ import pytest
 
 import embedstream.settings
 from embedstream.errors import ConfigError
-from embedstream.settings import Settings, load_settings, worker_settings
+from embedstream.settings import Settings, load_settings
+from embedstream.worker import worker_settings
 
 
 @pytest.fixture(autouse=True)

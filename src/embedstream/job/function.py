@@ -23,8 +23,8 @@ from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
 from embedstream.retry import Patience
-from embedstream.settings import worker_settings
 from embedstream.splitting import splitter_of
+from embedstream.worker import worker_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,8 @@ from embedstream.local.kafka import ONE_COMPILER, jar_download
 from embedstream.local.part import Part
 from embedstream.local.ports import LOOPBACK
 from embedstream.local.process import Command
-from embedstream.settings import DEFAULT_MAX_TEXT_BYTES, OF_WORKERS
+from embedstream.settings import DEFAULT_MAX_TEXT_BYTES
+from embedstream.worker import OF_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
