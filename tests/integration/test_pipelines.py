@@ -4,16 +4,30 @@ import json
 
 import pytest
 
-from embedstream import store
+from embedstream import embedding, store
 from embedstream.audit import Wishes, audit
-from embedstream.decode.spec import Decoding
+from embedstream.decode.spec import Chunks, Decoding
+from embedstream.errors import ConfigError
 from support.audit import TABLE, Job, execute, found, own_settings
+from support.tokenizers import words
 
 COMMENTS = Decoding(
     each="value.comments", where="item.kind != 'internal'", delete="item.gone",
     id=["value.ticket", "item.n"], text="item.body", metadata={"ticket": "value.ticket"},
 )  # fmt: skip
 ROWS = Decoding(envelope="debezium", text="value.body", metadata={"lang": "value.lang"})
+PARTS = [f"This is part {n} of a document, and a chunk has no room for another." for n in range(8)]
+CUT = Decoding(text="value.body", metadata={"lang": "value.lang"}, chunks=Chunks(tokens=16))
+TITLED = Decoding(
+    envelope="debezium", text="value.body", metadata={"lang": "value.lang"},
+    chunks=Chunks(tokens=32, prefix="value.title"),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tokenizer(monkeypatch):
+    """No service is asked for it."""
+    monkeypatch.setattr(embedding, "read_tokenizer", lambda *_: words())
 
 
 @pytest.fixture
@@ -113,3 +127,85 @@ def test_ids_that_a_new_mapping_gives_no_more_are_orphans_after_a_replay(job):
     audit(pipeline.settings, Wishes(repair=True))
     assert rows(pipeline) == [("5", "one")]
     assert audit(pipeline.settings).equal
+
+
+def write(job, id, *parts, **fields):
+    body = "\n\n".join(parts)
+    job.send_raw(json.dumps({"body": body, **fields}).encode(), id.encode())
+
+
+def test_the_chunks_of_a_document_are_those_of_its_newest_text_until_it_is_gone(job):
+    job = job(CUT)
+    write(job, "a", *PARTS)
+    write(job, "b", *PARTS[:2])
+    job.run()
+    assert audit(job.settings).equal
+    job.embedder.embedded.clear()
+    write(job, "a", *PARTS[:4], "A part that is new.", *PARTS[4:])
+    job.run()
+    assert job.embedder.embedded == ["A part that is new."]
+    assert [text for _, text in sorted(rows(job))][-1] == PARTS[1]
+    assert audit(job.settings).equal
+    write(job, "a", "Short now.")
+    write(job, "b", " ")
+    job.run()
+    assert execute(job.settings, f"SELECT id, text FROM {TABLE} ORDER BY id, seq") == [
+        ("a", "Short now."), ("b", PARTS[0]), ("b", PARTS[1])
+    ]  # fmt: skip
+    for id in ("a", "b"):
+        job.send_raw(None, id.encode())
+    job.run()
+    assert execute(
+        job.settings, f"SELECT (SELECT count(*) FROM {TABLE}), (SELECT count(*) FROM {TABLE}_documents)"
+    ) == [(0, 0)]
+    report = audit(job.settings)
+    assert (report.equal, report.closes, report.outcomes.dead) == (True, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        (f"DELETE FROM {TABLE} WHERE id = 'a' AND seq = 3", "bad_chunks"),
+        (f"UPDATE {TABLE} SET start = start + 1 WHERE id = 'a' AND seq = 3", "bad_chunks"),
+        (f"UPDATE {TABLE} SET id = 'a' WHERE id = 'b' AND seq = 8", "bad_chunks"),
+        (f"UPDATE {TABLE} SET embedding = embedding * 2 WHERE id = 'a' AND seq = 3", "bad_vector"),
+        (f"UPDATE {TABLE} SET model_revision = 'r0' WHERE id = 'a' AND seq = 3", "wrong_space"),
+        (f"UPDATE {TABLE}_documents SET text = text || '!' WHERE id = 'a'", "stale"),
+        (f"UPDATE {TABLE}_documents SET metadata = '{{}}' WHERE id = 'a'", "changed"),
+        (f"DELETE FROM {TABLE}_documents WHERE id = 'a'", "bad_chunks"),
+        (f"DELETE FROM {TABLE} WHERE id = 'a'", "bad_chunks"),
+    ],
+)
+def test_what_is_wrong_with_a_document_is_found_and_repaired(job, harm, kind):
+    job = job(CUT)
+    write(job, "a", *PARTS, lang="en")
+    write(job, "b", *PARTS, "One more.", lang="en")
+    job.run()
+    execute(job.settings, "CREATE OR REPLACE FUNCTION times(a real[], b integer) RETURNS real[] LANGUAGE sql AS "
+            "'SELECT array_agg(x * b) FROM unnest(a) AS x'")  # fmt: skip
+    execute(job.settings, harm.replace("embedding * 2", "times(embedding, 2)"))
+    assert (kind, "a") in found(audit(job.settings))
+    audit(job.settings, Wishes(repair=True))
+    job.run()
+    assert audit(job.settings).equal
+
+
+def test_another_title_over_a_long_text_that_the_source_left_out(job):
+    job = job(TITLED)
+    key = b'{"id": 1}'
+    job.send_raw(change(1, "c", body=PARTS[0], title="One", lang="de"), key)
+    job.run()
+    job.send_raw(change(1, body="__debezium_unavailable_value", title="Two", lang="en"), key)
+    job.run()
+    assert job.embedder.embedded == [f"One\n\n{PARTS[0]}", f"Two\n\n{PARTS[0]}"]
+    assert execute(job.settings, f"SELECT prefix, text, metadata FROM {TABLE}_documents") == [
+        ("Two", PARTS[0], {"lang": "en"})
+    ]
+    assert audit(job.settings).equal
+
+
+def test_a_table_is_pinned_to_how_its_texts_are_cut(job):
+    pipeline = job(CUT)
+    other = pipeline.settings.model_copy(update={"decoding": CUT.model_copy(update={"chunks": Chunks(tokens=20)})})
+    with pytest.raises(ConfigError, match="holds chunks of texts .*16 tokens.*20 tokens"):
+        Job(other)

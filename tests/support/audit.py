@@ -13,10 +13,12 @@ from embedstream import kafka as topics
 from embedstream import starts, store
 from embedstream.audit import records, rows
 from embedstream.decode.opening import decoder_of, headers_of
+from embedstream.documents import DocumentIngest
 from embedstream.ingest import Ingest
 from embedstream.kafka import Outgoing
 from embedstream.retry import Patience
 from embedstream.space import Space
+from embedstream.splitting import splitter_of
 from support.fakes import HashEmbedder
 from support.traffic import read_topic
 
@@ -42,7 +44,8 @@ class Job:
         self.done = set()
         self.clock = T0
         self.producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers})
-        store.prepare(settings, SPACE)
+        self.splitter = splitter_of(settings, SPACE)
+        store.prepare(settings, SPACE, splitting=self.splitter.identity if self.splitter else None)
         topics.ensure_topics(settings)
 
     def send(self, id, text=None, at=None, partition=0, **fields):
@@ -60,8 +63,10 @@ class Job:
         messages = [m for m in self._messages() if again or self._place(m) not in self.done]
         self.done |= {self._place(m) for m in messages}
         records = [rows.record_of(message, headers_of(self.settings)) for message in messages]
-        table = store.TableStore(self.settings, SPACE)
-        outcomes = Ingest(self.embedder, table, decoder_of(self.settings, SPACE.model_name), Patience())(records)
+        table = (store.DocumentStore if self.splitter else store.TableStore)(self.settings, SPACE)
+        make, more = (DocumentIngest, [self.splitter]) if self.splitter else (Ingest, [])
+        decode = decoder_of(self.settings, SPACE.model_name)
+        outcomes = make(self.embedder, table, decode, Patience(), *more)(records)
         table.close()
         letters = [self._letter(m, outcome) for m, outcome in zip(messages, outcomes, strict=True) if outcome.error]
         if dead_letters:

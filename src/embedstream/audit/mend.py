@@ -46,6 +46,7 @@ def mend(
                 "nothing is repaired; check KAFKA_INPUT_TOPIC and KAFKA_BOOTSTRAP_SERVERS"
             )
         connection.execute(sql["remove_rows"])
+        connection.execute(sql["remove_documents"])
         connection.execute(sql["remove_ledgers"])
         store.recount(connection, settings)
     return repair._replace(resent=_resend(settings, connection, sql))

@@ -10,14 +10,17 @@ import numpy as np
 
 from embedstream import kafka, store
 from embedstream.audit import records, rows
+from embedstream.audit.chunks import Document, is_sound
 from embedstream.audit.mend import mend
 from embedstream.audit.reading import lines
 from embedstream.audit.report import Dead, Finding, Outcomes, Report
+from embedstream.audit.statements import statements_of
 from embedstream.display import progress
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError
 from embedstream.ingest import Embedded
 from embedstream.retry import Patience
+from embedstream.splitting import splitter_of
 from embedstream.standing import Standing, Trouble, stand
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from embedstream.audit.reading import Block
+    from embedstream.decode.chunks import Splitter
     from embedstream.settings import Settings
     from embedstream.space import Space
 
@@ -72,7 +76,7 @@ def _refuse_moved(report: Report) -> None:
 
 class _Proof:
     def __init__(self, settings: Settings, connection: psycopg.Connection[Any], space: Space) -> None:
-        self.sql = store.statements(settings.pgvector_table, "audit.sql")
+        self.sql = statements_of(settings)
         self._settings = settings
         self._connection = connection
         self._space = space
@@ -118,6 +122,8 @@ class _Proof:
             self._execute(self.sql["count_ids"])  # takes the snapshot
             self._add_ranges()
             self._judge()
+            if splitter := splitter_of(self._settings, self._space):
+                self._cut_again(splitter)
             sampled = self._sample(wishes.sample) if wishes.sample else 0
             return self._report(sampled, wishes.limit)
 
@@ -152,9 +158,31 @@ class _Proof:
         with progress("comparing") as update:
             self._execute("ANALYZE sent")
             for done, name in enumerate(_STEPS, 1):
-                self._execute(self.sql[name], facts)
+                if name != "inherit" or not self._has_prefix:
+                    self._execute(self.sql[name], facts)
                 update(done)
             self._execute("ANALYZE verdicts")
+
+    def _cut_again(self, splitter: Splitter) -> None:
+        """Documents that do not have the very chunks that their text gives become findings."""
+        store.check_splitting(store.read_splitting(self._connection, self._settings), splitter.identity, self._settings)
+        total, wrong = self._count("count_documents"), []
+        with (
+            progress("cutting", total) as update,
+            self._connection.cursor(name="documents", binary=True) as cursor,
+        ):
+            cursor.execute(self.sql["read_documents"])
+            for done, (id, *facts) in enumerate(cursor, 1):
+                if not is_sound(Document(*facts), splitter):
+                    wrong.append(id)
+                update(done)
+        self._execute(self.sql["condemn"], {"kind": "bad_chunks", "ids": wrong})
+
+    @property
+    def _has_prefix(self) -> bool:
+        """The hash of a text that was left out follows from no other, where a prefix of its own goes into it."""
+        decoding = self._settings.decoding
+        return bool(decoding and decoding.chunks and decoding.chunks.prefix)
 
     def _sample(self, count: int) -> int:
         """Embed rows again; those whose vector is another become findings."""
@@ -162,7 +190,7 @@ class _Proof:
         with EmbeddingClient(self._settings, self._space, Patience()) as client:
             results = [pair for chunk in client.embed([text for _, text, _ in chosen]) for pair in chunk]
         wrong = [chosen[at][0] for at, result in results if not _alike(chosen[at][2], result)]
-        self._execute(self.sql["condemn"], {"ids": wrong})
+        self._execute(self.sql["condemn"], {"kind": "bad_vector", "ids": wrong})
         return len(chosen)
 
     def _report(self, sampled: int, limit: int) -> Report:

@@ -113,17 +113,7 @@ ORDER BY id, settled, event_time DESC, partition DESC, "offset" DESC, item DESC
 -- name: judge
 INSERT INTO verdicts
 WITH stored AS MATERIALIZED (
-    SELECT
-        id, sha256(convert_to(text, 'UTF8')) AS hash, source, message_timestamp, metadata,
-        (model_name, model_revision) <> (%(model_name)s, %(model_revision)s) AS wrong_space,
-        CASE
-            WHEN cardinality(embedding) IS DISTINCT FROM %(dimension)s OR array_ndims(embedding) <> 1
-                OR array_position(embedding, NULL) IS NOT NULL OR 'NaN' = ANY (embedding)
-                OR 'Infinity' = ANY (embedding) OR '-Infinity' = ANY (embedding) THEN true
-            WHEN %(normalised)s THEN abs(vector_norm(embedding::vector) - 1) > 1e-3
-            ELSE vector_norm(embedding::vector) = 0
-        END AS bad_vector
-    FROM {table}
+    {stored}
 ), explained AS (
     SELECT
         l.id, l.event_time, l.topic, l.partition, l."offset", l.item, l.state, l.content_hash,
@@ -185,7 +175,7 @@ WITH stored AS MATERIALIZED (
         l.event_time AS ledger_time, l.topic AS ledger_topic, l.partition AS ledger_partition,
         l."offset" AS ledger_offset, l.item AS ledger_item, l.version_topic, l.version_partition, l.version_offset,
         l.version_item, coalesce(l.twin, false) AS twin, l.twin_time, l.twin_state, l.twin_partition, l.twin_offset,
-        l.twin_item, l.content_hash, l.sent_hash, t.hash, t.wrong_space, t.bad_vector,
+        l.twin_item, l.content_hash, l.sent_hash, t.hash, t.wrong_space, t.bad_vector, t.bad_chunks,
         h.event_time AS head_time, h.partition AS head_partition, h."offset" AS head_offset, h.item AS head_item,
         u.event_time AS later_time, u.partition AS later_partition, u."offset" AS later_offset, u.item AS later_item,
         coalesce(l.twin, false) OR coalesce(l.origin NOT IN ('nowhere', 'rejected'), false) AND (
@@ -230,11 +220,12 @@ SELECT
         WHEN NOT has_row THEN 'missing'
         WHEN hash <> content_hash OR (origin = 'sent' AND content_hash <> sent_hash) THEN 'stale'
         WHEN wrong_space THEN 'wrong_space'
+        WHEN bad_chunks THEN 'bad_chunks'
         WHEN bad_vector THEN 'bad_vector'
         WHEN changed THEN 'changed'
     END,
     origin, has_row,
-    coalesce(hash IS DISTINCT FROM content_hash OR wrong_space OR bad_vector, false) AND has_row,
+    coalesce(hash IS DISTINCT FROM content_hash OR wrong_space OR bad_vector OR bad_chunks, false) AND has_row,
     coalesce(
         (later_time, later_partition, later_offset, later_item) > (base_time, base_partition, base_offset, base_item),
         false
@@ -253,12 +244,24 @@ AND coalesce(nullif(v.ledger_offset, -1), v.base_offset) < r.mapped_from
 
 -- name: sample
 SELECT id, text, embedding
-FROM {table} JOIN (
+FROM ({embedded}) AS e JOIN (
     SELECT id FROM verdicts WHERE kind IS NULL AND has_row AND origin <> 'elsewhere' ORDER BY random() LIMIT %(count)s
 ) AS chosen USING (id)
 
 -- name: condemn
-UPDATE verdicts SET kind = 'bad_vector', broken = true WHERE id = ANY(%(ids)s)
+UPDATE verdicts SET kind = %(kind)s, broken = true WHERE id = ANY(%(ids)s)
+
+-- name: read_documents
+-- Of those of which nothing is known to be wrong; what is cut again is their stored text, whose hash is the topic's.
+SELECT
+    d.id, d.text, d.prefix, d.unseen,
+    ARRAY(SELECT t.chunk_key FROM {table} AS t WHERE t.id = d.id ORDER BY t.seq, t.chunk_key),
+    ARRAY(SELECT ARRAY[t.seq, t.start, t."end"] FROM {table} AS t WHERE t.id = d.id ORDER BY t.seq, t.chunk_key)
+FROM {documents} AS d JOIN verdicts AS v USING (id)
+WHERE v.kind IS NULL AND v.has_row AND v.origin <> 'elsewhere'
+
+-- name: count_documents
+SELECT count(*) FROM {documents}
 
 -- name: account
 SELECT outcome, stage, code, count(*)
@@ -367,6 +370,9 @@ END
 
 -- name: remove_rows
 DELETE FROM {table} AS t USING repairs AS r WHERE r.id = t.id AND r.remove_row
+
+-- name: remove_documents
+DELETE FROM {documents} AS d USING repairs AS r WHERE r.id = d.id AND r.remove_row
 
 -- name: remove_ledgers
 DELETE FROM {ledger} AS l USING repairs AS r WHERE r.id = l.id AND r.remove_ledger

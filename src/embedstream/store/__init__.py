@@ -2,7 +2,7 @@
 
 from embedstream.store.chunks import DocumentStore
 from embedstream.store.connection import connect, database, is_pooled, need_session, trouble, without_limits
-from embedstream.store.names import Names, columns, statements
+from embedstream.store.names import Names, columns, documents_for, statements
 from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
 from embedstream.store.rights import lacking_rights
 from embedstream.store.schema import (
@@ -16,7 +16,7 @@ from embedstream.store.schema import (
     vector_type,
 )
 from embedstream.store.space import Terms, check_order, pinned_space, read_space, read_terms
-from embedstream.store.splitting import read_splitting
+from embedstream.store.splitting import check_splitting, read_splitting
 from embedstream.store.submission import (
     Counts,
     adopt,
@@ -44,9 +44,11 @@ __all__ = [
     "check_encoding",
     "check_newest",
     "check_order",
+    "check_splitting",
     "columns",
     "connect",
     "database",
+    "documents_for",
     "forget_missing",
     "is_pooled",
     "keeps_progress",
