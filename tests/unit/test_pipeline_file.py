@@ -262,6 +262,10 @@ BAD = {
         pipeline("chunks: {tokens: 100, overlap: 60}"),
         ["6:13: pipelines.a.chunks: overlap is more than half of tokens: chunks would hardly move on"],
     ),
+    "a prefix and no room beside it": (
+        pipeline("chunks: {tokens: 24, prefix: value.title}"),
+        ["6:13: pipelines.a.chunks: tokens is less than 32: beside a prefix there is no room for text"],
+    ),
     "no YAML": ("version: 1\n  a: b\n", ["2:4: mapping values are not allowed here"]),
     "an unclosed list": (
         "version: [1\n", ["2:1: expected ',' or ']', but got '<stream end>' (while parsing a flow sequence)"],

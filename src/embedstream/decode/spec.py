@@ -104,6 +104,9 @@ class TimestampSource(Strict):
     zone: str | None = Field(None, description="IANA time zone of texts without one, such as Europe/Berlin")
 
 
+LEAST_TOKENS_WITH_PREFIX = 32
+
+
 class Chunks(Strict):
     """How a long text is cut; every part is embedded for itself. A property of the table, like the model."""
 
@@ -117,6 +120,10 @@ class Chunks(Strict):
     def _leave_room(self) -> Self:
         if self.tokens is not None and 2 * self.overlap > self.tokens:
             raise ValueError("overlap is more than half of tokens: chunks would hardly move on")
+        if self.tokens is not None and self.prefix and self.tokens < LEAST_TOKENS_WITH_PREFIX:
+            raise ValueError(
+                f"tokens is less than {LEAST_TOKENS_WITH_PREFIX}: beside a prefix there is no room for text"
+            )
         return self
 
 
