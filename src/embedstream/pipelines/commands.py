@@ -103,11 +103,11 @@ def try_(
     """
     from embedstream.decode.opening import decoder_of
     from embedstream.pipelines.choice import pipeline_settings
-    from embedstream.pipelines.trying import latest, lines, tried
+    from embedstream.pipelines.trying import latest, lines, splitter_now, tried
 
     settings = pipeline_settings(name)
-    decode = decoder_of(settings, None)
-    found = [tried(record, decode) for record in latest(settings, last)]
+    decode, splitter = decoder_of(settings, None), splitter_now(settings)
+    found = [tried(record, decode, splitter) for record in latest(settings, last)]
     if json:
         say(as_json({"topic": settings.kafka_input_topic, "records": found}))
         return

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import heapq
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from embedstream import kafka
+from embedstream import embedding, kafka
 from embedstream.audit.rows import record_of
+from embedstream.decode.message import Message
 from embedstream.decode.opening import headers_of
 from embedstream.display import printable
-from embedstream.errors import ConfigError, Rejected, RetryLater
+from embedstream.errors import ConfigError, EmbedstreamError, Rejected, RetryLater
 from embedstream.pipelines.cases import facts_of
+from embedstream.splitting import splitter_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embedstream.decode.message import Decode, Record
+    from embedstream.decode.chunks import Splitter
+    from embedstream.decode.message import Decode, Item, Record
     from embedstream.settings import Settings
 
     Facts = dict[str, Any]
 
 _SHOWN = 200
+_LISTED = 5
 
 
 def latest(settings: Settings, count: int) -> list[Record]:
@@ -34,18 +39,36 @@ def latest(settings: Settings, count: int) -> list[Record]:
     return newest[::-1]
 
 
-def tried(record: Record, decode: Decode) -> Facts:
-    """Where the record stands, and what becomes of it: `messages` and deletes, `filtered`, or `rejected` and why."""
+def splitter_now(settings: Settings) -> Splitter | None:
+    """What cuts texts, where they are cut and the service answers."""
+    with suppress(EmbedstreamError):
+        return splitter_of(settings, embedding.read_space(settings)) if settings.is_chunked else None
+    return None
+
+
+def tried(record: Record, decode: Decode, splitter: Splitter | None = None) -> Facts:
+    """Where the record stands, and what becomes of it: `messages` and deletes, `filtered`, or `rejected` and why.
+
+    With a splitter a message has its `chunks`.
+    """
     place: Facts = {"partition": record.partition, "offset": record.offset, "timestamp": record.timestamp}
     try:
-        items = decode(record)
+        items = [_facts(item, splitter) for item in decode(record)]
     except Rejected as exc:
         return {**place, "rejected": {"error": exc.code, "reason": exc.reason}}
     except RetryLater as exc:
         raise ConfigError(str(exc)) from exc
     except Exception as exc:  # noqa: BLE001 - as the job has it
         return {**place, "rejected": {"error": "unexpected", "reason": f"reading it failed ({type(exc).__name__})"}}
-    return {**place, "messages": [facts_of(item) for item in items]} if items else {**place, "filtered": True}
+    return {**place, "messages": items} if items else {**place, "filtered": True}
+
+
+def _facts(item: Item, splitter: Splitter | None) -> Facts:
+    facts = facts_of(item)
+    if splitter and isinstance(item, Message) and item.text is not None:
+        facts["chunks"] = [each.text for each in splitter.split(item.text, item.prefix)]
+        facts["prefix"] = item.prefix
+    return facts
 
 
 def lines(facts: Facts) -> Iterator[str]:
@@ -67,6 +90,12 @@ def _message(message: Facts) -> Iterator[str]:
     shown = "(unchanged: what is stored is kept)" if text is None else _shortened(text)
     yield f"  id         {printable(message['id'])}"
     yield f"  text       {shown}"
+    if chunks := message.get("chunks"):
+        before = f', each behind "{_shortened(message["prefix"])}"' if message["prefix"] else ""
+        yield f"  chunks     {len(chunks)}{before}"
+        yield from (f"    {number:<8} {_shortened(chunk)}" for number, chunk in enumerate(chunks[:_LISTED], 1))
+        if len(chunks) > _LISTED:
+            yield f"    and {len(chunks) - _LISTED} more"
     yield f"  timestamp  {message['timestamp']}"
     if message["source"] is not None:
         yield f"  source     {_shortened(message['source'])}"
