@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from embedstream.errors import ConfigError
 from embedstream.pipelines.expressions import problem
 from embedstream.pipelines.model import is_topic
-from embedstream.store.names import Names
+from embedstream.store.names import Names, documents_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,16 +40,18 @@ def _owned(name: str, pipeline: Pipeline) -> dict[str, list[str]]:
         "job": [pipeline.job_name(name)],
         "group": [pipeline.group_id(name)],
         "dead_letters": [pipeline.dead_letter_topic(name)],
-        "table": _relations(pipeline.table),
+        "table": _relations(pipeline),
     }
 
 
-def _relations(table: str) -> list[str]:
+def _relations(pipeline: Pipeline) -> list[str]:
     """All that belong to a table; where no schema is named, it is most often `public`."""
     try:
-        names = Names.of(table)
+        names = list(Names.of(pipeline.table))
     except ConfigError:
         return []
+    if pipeline.chunks:
+        names.append(documents_of(pipeline.table))
     return [each.as_string().replace('"', "").removeprefix("public.") for each in names]
 
 
