@@ -20,7 +20,7 @@ from embedstream.errors import EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
 from embedstream.options import AsJson, OfPipeline, command_group
-from embedstream.pipelines.choice import pipeline_settings
+from embedstream.pipelines.choice import all_settings, pipeline_settings
 from embedstream.pipelines.commands import app as pipelines_app
 from embedstream.settings import load_settings
 
@@ -95,7 +95,8 @@ def submit(
     from embedstream.follow import follow as keep
     from embedstream.logtail import LogTail
 
-    keep(pipeline_settings(pipeline), say, ready_file, LogTail(logs, say) if logs else lambda: None)
+    pipelines = [pipeline_settings(pipeline)] if pipeline else list(all_settings(load_settings()).values())
+    keep(pipelines, say, ready_file, LogTail(logs, say) if logs else lambda: None)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from embedstream import flink
@@ -13,7 +14,7 @@ from embedstream.index import tend
 from embedstream.submit import forgotten, submit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from embedstream.settings import Settings
@@ -39,13 +40,15 @@ class Keeper:
         self._submitted = False
         self._told: tuple[str, float] = ("", 0.0)
 
-    def look(self) -> None:
+    def look(self) -> bool:
+        """Whether every task of the job runs."""
         try:
             runs = self._keep()
         except EmbedstreamError as exc:
             runs = False
             self._tell(f"waiting: {exc}")
         self._show(runs)
+        return runs
 
     def stop(self) -> None:
         """Stop the job with a savepoint; says so where it does not stop."""
@@ -80,10 +83,7 @@ class Keeper:
     def _show(self, runs: bool) -> None:
         if runs:
             self._told = ("", 0.0)
-        if self._ready and runs:
-            self._ready.touch()
-        elif self._ready:
-            self._ready.unlink(missing_ok=True)
+        _show(self._ready, runs=runs)
 
     def _tell(self, line: str) -> None:
         text, since = self._told
@@ -93,23 +93,38 @@ class Keeper:
 
 
 def follow(
-    settings: Settings, say: Callable[[str], None], ready: Path | None = None, logs: Callable[[], None] = lambda: None
+    pipelines: Sequence[Settings],
+    say: Callable[[str], None],
+    ready: Path | None = None,
+    logs: Callable[[], None] = lambda: None,
 ) -> None:
-    """Keep the job submitted, and its index tended, until SIGTERM or SIGINT, and stop it then.
+    """Keep the jobs submitted, and their indexes tended, until SIGTERM or SIGINT, and stop them then.
 
-    `logs` is called now and then meanwhile.
+    `ready` exists while every task of all of them runs; `logs` is called now and then meanwhile.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    keeper = Keeper(settings, say, ready)
+    keepers = [Keeper(settings, say) for settings in pipelines]
     threading.Thread(target=_repeat, args=(logs, stopping), name="logs", daemon=True).start()
-    with tend.in_background(settings, say, stopping):
+    with ExitStack() as tending:
+        for settings in pipelines:
+            tending.enter_context(tend.in_background(settings, say, stopping))
         while not stopping.is_set():
-            keeper.look()
+            running = [keeper.look() for keeper in keepers]
+            _show(ready, runs=all(running))
             stopping.wait(POLL_SECONDS)
-        keeper.stop()
+        _show(ready, runs=False)
+        for keeper in keepers:
+            keeper.stop()
     logs()
+
+
+def _show(ready: Path | None, *, runs: bool) -> None:
+    if ready and runs:
+        ready.touch()
+    elif ready:
+        ready.unlink(missing_ok=True)
 
 
 def _repeat(call: Callable[[], None], stopping: threading.Event) -> None:
