@@ -53,7 +53,7 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
     said = parse_timestamp(body.get("timestamp"))
     timestamp = said or recorded or EPOCH
     return Message(
-        id=_id(body, record),
+        id=id_of(body, record),
         version=version(record, min(timestamp, recorded or timestamp), rules),
         text=text,
         content_hash=content_hash(text),
@@ -83,17 +83,17 @@ def _sanitize(body: dict[str, Any], value: bytes) -> bool:
 def _text(body: dict[str, Any], max_bytes: int) -> str:
     text = body.get("text")
     if text is None:
-        _reject_without_text(body)
+        reject_without_text(body)
     return checked_text(text, max_bytes)
 
 
-def _reject_without_text(body: dict[str, Any]) -> NoReturn:
+def reject_without_text(body: dict[str, Any]) -> NoReturn:
     if wrapping := forms.envelope(body):
         reject("envelope", f"the value looks like {wrapping}")
     reject("text_missing", "the message has no text")
 
 
-def _id(body: dict[str, Any], record: Record) -> str:
+def id_of(body: dict[str, Any], record: Record) -> str:
     given = body.get("id")
     if given is None:
         if record.key:

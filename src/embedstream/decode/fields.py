@@ -114,9 +114,14 @@ def checked_source(given: object) -> str | None:
     return given
 
 
-def metadata_text(given: object, encode: Encode, *, sanitized: bool) -> str:
+def metadata_object(given: object) -> dict[str, Any] | None:
     if given is not None and not isinstance(given, dict):
         reject("bad_metadata", "the metadata is not an object")
+    return given
+
+
+def metadata_text(given: object, encode: Encode, *, sanitized: bool) -> str:
+    given = metadata_object(given)
     if not given and not sanitized:
         return "{}"
     try:
