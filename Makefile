@@ -25,6 +25,10 @@ setup: .venv/installed ## make .venv from the lock (about two minutes; again: no
 demo: setup ## start the whole stack without Docker and show it at work
 	$(BIN)/embedstream demo
 
+.PHONY: demo-cdc
+demo-cdc: setup ## the same with a table of PostgreSQL, whose changes Debezium sends
+	$(BIN)/embedstream demo --cdc
+
 .PHONY: up
 up: setup ## start the stack in the background
 	$(BIN)/embedstream local up --detach

@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LOCK = HERE.parents[1] / "src" / "embedstream" / "jars.lock"
-PROFILES = ("kafka", "flink", "registry")
+PROFILES = ("kafka", "flink", "registry", "connect")
 RESOLVED = re.compile(
     r"^\s+(?P<group>[^:\s]+):(?P<artifact>[^:]+):(?:jar|(?P<extension>tar\.gz):(?P<classifier>[^:]+)):(?P<version>[^:]+)"
     r":\w+:(?P<path>\S+\.(?:jar|tar\.gz))"

@@ -16,7 +16,7 @@ import typer
 import embedstream
 from embedstream.dead_letters.commands import app as dead_letters_app
 from embedstream.display import as_json, first_line, json_with_list, printable, progress, say, table
-from embedstream.errors import EmbedstreamError
+from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.local.commands import app as local_app
 from embedstream.options import AsJson, OfPipeline, command_group
@@ -48,19 +48,37 @@ def version(json: AsJson = False) -> None:
 
 @app.command()
 def demo(
-    dir: Dir = Path(".embedstream"),
+    *,
+    dir: Annotated[Path | None, typer.Option("--dir", help="Directory of the embedded stack.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Send only so many docstrings.")] = None,
+    cdc: Annotated[bool, typer.Option("--cdc", help="Send rows of a table, as Debezium captures them.")] = False,
 ) -> None:
     """Start the embedded stack unless it runs, and show the pipeline at work on the standard library's docstrings.
 
+    With --cdc they are rows of a table, in a stack of its own (.embedstream-cdc).
+
     Example: embedstream demo
     """
+    if cdc and limit:
+        raise ConfigError("--limit is for the demo without --cdc: leave it out")
+    if cdc:
+        _demo_cdc(dir or Path(".embedstream-cdc"))
+        return
     from embedstream import demo
     from embedstream.local.stack import ensure_up
 
-    settings = ensure_up(dir)
+    settings = ensure_up(dir or Path(".embedstream"))
     demo.run(settings, limit)
     demo.show_next_steps(settings)
+
+
+def _demo_cdc(dir: Path) -> None:
+    try:
+        from embedstream import demo_cdc
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"{exc.name} is not installed: pip install 'embedstream[local,job,service]'") from exc
+    demo_cdc.run(demo_cdc.start(dir))
+    demo_cdc.show_next_steps(dir)
 
 
 @app.command()

@@ -48,7 +48,7 @@ def _load(connection: psycopg.Connection[Any], settings: Settings, messages: lis
     sent = kafka.produce(settings, settings.kafka_input_topic, (_record(message) for message in messages))
     say(f"\nSent {sent} docstrings of Python's standard library to topic {settings.kafka_input_topic}.")
     with progress("embedding", total=sent) as update:
-        _wait(lambda: _arrived(connection, settings, starts), sent, patience, update)
+        wait_for(lambda: _arrived(connection, settings, starts), sent, patience, update)
     seconds = time.monotonic() - began
     console.print(
         f"All {sent} are in table {settings.pgvector_table} after {seconds:.1f} s: {sent / seconds:,.0f} a second."
@@ -71,7 +71,9 @@ def _arrived(connection: psycopg.Connection[Any], settings: Settings, starts: di
     return int(connection.execute(statement, facts).fetchall()[0][0])
 
 
-def _wait(done: Callable[[], int], total: int, patience: float, update: Callable[[int], None] = lambda _: None) -> None:
+def wait_for(
+    done: Callable[[], int], total: int, patience: float, update: Callable[[int], None] = lambda _: None
+) -> None:
     last, since = -1, time.monotonic()
     while (now := done()) < total:
         update(now)
@@ -91,25 +93,25 @@ def _show_query(connection: psycopg.Connection[Any], settings: Settings) -> None
     )
     rows = connection.execute(query)
     shown = [(id, model, " ".join(f"{number:+.4f}" for number in vector)) for id, model, vector in rows]
-    _heading(query.as_string().replace('"', ""))
+    heading(query.as_string().replace('"', ""))
     say(table(["id", "model_name", "embedding"], shown))
 
 
 def _show_search(settings: Settings) -> None:
-    _heading(f'embedstream search "{WORDS}" -k 5 --where kind=function')
+    heading(f'embedstream search "{WORDS}" -k 5 --where kind=function')
     hits = search(settings, WORDS, Wishes(5, parse_where(["kind=function"])))
     say(table(["similarity", "id", "text"], [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]))
 
 
 def _show_update_and_delete(connection: psycopg.Connection[Any], settings: Settings, patience: float) -> None:
-    _heading("An update and a delete take effect")
+    heading("An update and a delete take effect")
     id = "demo-note"
     steps = [("new", "The first text."), ("update", "The second text wins."), ("delete", None)]
     for what, text in steps:
         value = None if text is None else json.dumps({"id": id, "text": text}).encode()
         kafka.produce(settings, settings.kafka_input_topic, [Outgoing(value, id.encode())])
         began = time.monotonic()
-        _wait(partial(_has_text, connection, settings, id, text), 1, patience)
+        wait_for(partial(_has_text, connection, settings, id, text), 1, patience)
         shown = "no row" if text is None else repr(text)
         say(f"{what:<7} {id}: {shown}, {(time.monotonic() - began) * 1000:.0f} ms after Kafka had it")
 
@@ -120,7 +122,7 @@ def _has_text(connection: psycopg.Connection[Any], settings: Settings, id: str, 
 
 
 def _show_dead_letter(settings: Settings, patience: float) -> None:
-    _heading("What cannot be stored is a dead letter, with its reason")
+    heading("What cannot be stored is a dead letter, with its reason")
     value = b'{"id": "demo-broken", "text": 42}'
     with kafka.tail(settings, settings.kafka_dead_letter_topic) as new_records:
         kafka.produce(settings, settings.kafka_input_topic, [Outgoing(value, b"demo-broken")])
@@ -133,12 +135,12 @@ def _show_dead_letter(settings: Settings, patience: float) -> None:
         say(f"{name:<11} {(headers[name] or b'').decode()}")
 
 
-def _heading(text: str) -> None:
+def heading(text: str) -> None:
     console.print(f"\n{text}", style="bold", markup=False, soft_wrap=True)
 
 
 def show_next_steps(settings: Settings) -> None:
-    _heading("The stack is up. Where to look next")
+    heading("The stack is up. Where to look next")
     steps = [
         ('eval "$(.venv/bin/embedstream local env)"', "lets any client and every command below reach the stack"),
         ('.venv/bin/embedstream search "walk a directory tree"', "search by meaning"),

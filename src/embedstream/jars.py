@@ -19,8 +19,8 @@ from typing import Literal
 from embedstream.errors import ConfigError
 from embedstream.settings import Settings, load_settings
 
-Section = Literal["kafka", "flink", "registry"]
-SECTIONS: tuple[Section, ...] = ("kafka", "flink", "registry")
+Section = Literal["kafka", "flink", "registry", "connect"]
+SECTIONS: tuple[Section, ...] = ("kafka", "flink", "registry", "connect")
 
 SHA256_DIGITS = 64
 ATTEMPTS = 3

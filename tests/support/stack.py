@@ -98,6 +98,10 @@ class RunningStack:
         with store.connect(self.settings) as connection:
             return connection.execute(sql, parameters).fetchall()
 
+    def execute(self, sql, parameters=()):
+        with store.connect(self.settings) as connection:
+            connection.execute(sql, parameters)
+
     def produce(self, records, partitions=2, **options):
         """Record after record to the next partition, so that versions of an id meet in several slots.
 

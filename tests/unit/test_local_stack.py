@@ -191,11 +191,12 @@ def test_parts_are_chosen_by_name_in_their_order():
 
 
 def test_a_registry_starts_only_where_it_is_asked_for_and_first():
-    assert "registry" not in chosen_parts(None, no_job=False)
+    assert not {"registry", "connect"} & set(chosen_parts(None, no_job=False))
     assert chosen_parts(None, "registry", no_job=False) == ("registry", *PARTS)
     assert chosen_parts("kafka", "registry", no_job=False) == ("registry", "kafka")
     assert chosen_parts("registry", no_job=False) == ("registry",)
-    with pytest.raises(ConfigError, match=r"--with: no such part: kafka \(there are registry\)"):
+    assert chosen_parts(None, "connect", no_job=False) == ("connect", *PARTS)
+    with pytest.raises(ConfigError, match=r"--with: no such part: kafka \(there are registry, connect\)"):
         chosen_parts(None, "kafka", no_job=False)
 
 

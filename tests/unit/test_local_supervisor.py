@@ -247,3 +247,33 @@ def test_one_part_that_fails_shows_the_end_of_its_log(tmp_path, code, before, ch
 def test_exit_codes_are_explained():
     assert explain_exit(1) == "exit code 1"
     assert explain_exit(-9) == "SIGKILL"
+
+
+class Troubled(Script):
+    """Runs on, and says once that it does not do its work."""
+
+    troubles = 1
+
+    def trouble(self):
+        if not self.is_ready() or not self.troubles:
+            return None
+        self.troubles -= 1
+        self.log.unlink()
+        return "the task failed"
+
+
+def test_a_part_in_trouble_is_started_again_and_its_reason_recorded(tmp_path, watched, monkeypatch):
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.1)
+    part, reasons = Troubled(tmp_path, "troubled"), []
+
+    def is_ready():
+        reasons.append(watched.records[0].reason)
+        if part.starts > 1 and Script.is_ready(part):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Script.is_ready(part)
+
+    part.is_ready = is_ready
+    watched.run(part)
+    assert part.starts == 2
+    assert "the task failed" in reasons
+    assert any("the task failed" in message for message in watched.about("troubled"))

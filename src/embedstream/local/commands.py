@@ -45,6 +45,10 @@ def up(
     with_: Annotated[
         str | None, typer.Option("--with", help=f"Start these parts as well, of: {', '.join(OPTIONAL)}.")
     ] = None,
+    connector: Annotated[
+        list[Path] | None,
+        typer.Option(help="Properties of a connector for Kafka Connect, which starts as well; may be repeated."),
+    ] = None,
     kafka_port: FixedPort = None,
     postgres_port: FixedPort = None,
     flink_port: FixedPort = None,
@@ -61,8 +65,12 @@ def up(
     ports = {"kafka": kafka_port, "postgres": postgres_port, "flink": flink_port, "service": service_port}
     ports |= {"registry": registry_port}
     fixed = {name: port for name, port in ports.items() if port}
-    parts = chosen_parts(only, with_, no_job=no_job)
-    raise typer.Exit(stack.up_in_background(parts, fixed, say) if detach else stack.up(parts, fixed, _say))
+    parts = chosen_parts(only, ",".join(filter(None, [with_, "connect" if connector else None])), no_job=no_job)
+    raise typer.Exit(
+        stack.up_in_background(parts, fixed, say, connector or ())
+        if detach
+        else stack.up(parts, fixed, _say, connector or ())
+    )
 
 
 def _stack(directory: Path) -> Stack:
@@ -155,7 +163,8 @@ def _table(stack: Stack, state: StackState) -> str:
         return f"no stack runs in {stack.directory}"
     header = "" if state.is_running else "the supervisor was killed: `embedstream local down` ends what it left\n"
     rows = [("part", "state", "pid", "since", "address"), *(_row(part.seen_now()) for part in state.parts)]
-    return header + "\n".join(f"{row[0]:<12}{row[1]:<12}{row[2]:<9}{row[3]:<27}{row[4]}" for row in rows)
+    lines = [f"{row[0]:<12}{row[1]:<12}{row[2]:<9}{row[3]:<27}{row[4]}" for row in rows]
+    return header + "\n".join([*lines, *(f"{part.name}: {part.reason}" for part in state.parts if part.reason)])
 
 
 def _row(part: PartRecord) -> tuple[str, ...]:

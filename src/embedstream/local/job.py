@@ -35,6 +35,7 @@ class Job(Part):
 
     name = "job"
     needs = ("registry", "postgres", "kafka", "service", "jobmanager", "taskmanager")
+    is_kept_trying: ClassVar[bool] = True  # it cannot run while another part is down
     start_seconds: ClassVar[float] = 180.0
 
     def __init__(self, cluster: FlinkCluster, settings: Settings, log: Path, pipeline: str | None = None) -> None:

@@ -100,17 +100,24 @@ class Kafka(Part):
         write_whole(self._properties, "".join(f"{name}={value}\n" for name, value in properties.items()))
 
     def _java(self, main_class: str, *arguments: str, doing: str = "starting") -> Command:
-        options = [
-            f"-Xmx{HEAP_MB}m",
-            "-XX:+UseG1GC",
-            "-XX:MaxGCPauseMillis=20",
-            ONE_COMPILER,
-            "-XX:+ExitOnOutOfMemoryError",  # the supervisor knows what to do with a broker that has ended
-            "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={files(__package__).joinpath('log4j2.properties')}",
-        ]
-        classpath = os.pathsep.join(str(path) for path in jar_paths("kafka", self._cache))
-        return Command([str(JAVA), *options, "-cp", classpath, main_class, *arguments], dict(os.environ), doing=doing)
+        return java_command(jar_paths("kafka", self._cache), HEAP_MB, main_class, *arguments, doing=doing)
+
+
+def java_command(
+    jars: Sequence[Path], heap_mb: int, main_class: str, *arguments: str, doing: str = "starting"
+) -> Command:
+    """A program of Kafka's."""
+    options = [
+        f"-Xmx{heap_mb}m",
+        "-XX:+UseG1GC",
+        "-XX:MaxGCPauseMillis=20",
+        ONE_COMPILER,
+        "-XX:+ExitOnOutOfMemoryError",  # the supervisor knows what to do with a process that has ended
+        "-Djava.awt.headless=true",
+        f"-Dlog4j2.configurationFile={files(__package__).joinpath('log4j2.properties')}",
+    ]
+    classpath = os.pathsep.join(str(path) for path in jars)
+    return Command([str(JAVA), *options, "-cp", classpath, main_class, *arguments], dict(os.environ), doing=doing)
 
 
 def jar_download(section: str, count: int, cache: Path) -> Command:

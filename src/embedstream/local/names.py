@@ -3,7 +3,7 @@
 PARTS = ("postgres", "kafka", "service", "jobmanager", "taskmanager", "job")
 """In the order in which they start; they stop in the reverse order."""
 
-OPTIONAL = ("registry",)
-"""The parts that start only where they are asked for, before all others."""
+OPTIONAL = ("registry", "connect")
+"""The parts that start only where they are asked for."""
 
 ALIASES = {"flink": ("jobmanager", "taskmanager")}

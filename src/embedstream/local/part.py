@@ -31,6 +31,8 @@ class Part(ABC):
     """The parts that must be ready before this one starts."""
     follows: ClassVar[tuple[str, ...]] = ()
     """The parts that must have been started."""
+    is_kept_trying: ClassVar[bool] = False
+    """Once it was ready, the rest of the stack goes on without it however often it ends."""
     start_seconds: ClassVar[float] = 60.0
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_seconds: float = 15.0
@@ -50,6 +52,10 @@ class Part(ABC):
     @abstractmethod
     def is_ready(self) -> bool:
         """Called again and again while the part starts; must answer within about a second."""
+
+    def trouble(self) -> str | None:
+        """Why it has to be started again although it runs; asked from time to time, answered as fast as `is_ready`."""
+        return None
 
     def before_stop(self) -> str | None:
         """Called while all parts still run; what could not be done is said."""

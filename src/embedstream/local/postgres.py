@@ -26,6 +26,9 @@ SUPERUSER = "postgres"
 
 # Building an index in parallel takes this much shared memory at once, and containers have less.
 MAINTENANCE_MB = 256
+# What is kept for whoever follows the changes; one who comes later than that has to begin anew.
+SLOT_MB = 1024
+
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not for files of ours
 
 
@@ -39,8 +42,11 @@ class Postgres(Part):
     # SIGTERM would wait for clients to leave.
     stop_signal = signal.SIGINT
 
-    def __init__(self, directory: Path, port: int, database: str, log: Path) -> None:
+    def __init__(self, directory: Path, port: int, database: str, log: Path, *, is_source: bool = False) -> None:
+        """As a source its changes can be followed (logical decoding)."""
         super().__init__(log, f"{LOOPBACK}:{port}")
+        self._directory = directory
+        self._is_source = is_source
         self._data = directory / "data"
         self._fresh = directory / "data.new"
         self._port = port
@@ -66,6 +72,8 @@ class Postgres(Part):
             "maintenance_work_mem": f"{MAINTENANCE_MB}MB",
             "dynamic_shared_memory_type": _shared_memory_type(),
         }
+        if self._is_source or slots(self._directory):  # with a slot it does not start at a lower level
+            settings |= {"wal_level": "logical", "max_slot_wal_keep_size": f"{SLOT_MB}MB"}
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         return _command("postgres", self._data, *options)
 
@@ -89,6 +97,11 @@ class Postgres(Part):
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self._database]).fetchone()
             if found is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self._database)))
+
+
+def slots(directory: Path) -> list[str]:
+    """The names of the replication slots of a server that need not run."""
+    return sorted(path.name for path in (directory / "data" / "pg_replslot").glob("*/"))
 
 
 def _command(program: str, data: Path, *arguments: str, doing: str = "starting") -> Command:

@@ -46,6 +46,8 @@ class Runner:
         self._command: Command | None = None
         self._prepares = False
         self._since = now()
+        self._reason: str | None = None
+        self._look_at = 0.0
         self._started = 0.0
         self._start_at = 0.0
         self._deaths: deque[float] = deque(maxlen=DEATHS + 1)
@@ -53,7 +55,7 @@ class Runner:
     @property
     def record(self) -> PartRecord:
         process = self._child.id if self._child else None
-        return PartRecord(self.part.name, self.state, self.part.address, self._since, process)
+        return PartRecord(self.part.name, self.state, self.part.address, self._since, process, self._reason)
 
     def step(self, *, may_start: bool) -> None:
         """Raises GiveUp, or ConfigError if the part will not start however often it is tried."""
@@ -62,8 +64,8 @@ class Runner:
                 self._step_idle(may_start=may_start)
             elif (code := self._child.exit_code()) is not None:
                 self._ended(code)
-            elif self.state == "starting":
-                self._look_whether_ready()
+            elif not self._prepares:
+                self._look()
         except OSError as exc:
             self._died(f"cannot be started: {exc}")
 
@@ -99,15 +101,24 @@ class Runner:
         if self._command.doing != "starting":
             self._say(self.part.name, self._command.doing)
 
-    def _look_whether_ready(self) -> None:
+    def _look(self) -> None:
         seconds = time.monotonic() - self._started
-        if not self._prepares and self.part.is_ready():
+        if self.state == "starting" and self.part.is_ready():
             self._ready(seconds)
-        elif not self._prepares and seconds > self.part.start_seconds:
+        elif self._is_time_to_look() and (trouble := self.part.trouble()):
+            self._died(trouble)
+        elif self.state == "starting" and seconds > self.part.start_seconds:
             self._died(f"not ready after {seconds:.0f} s")
+
+    def _is_time_to_look(self) -> bool:
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        return True
 
     def _ready(self, seconds: float) -> None:
         self.was_ready = True
+        self._reason = None
         self._say(self.part.name, f"ready: {self.part.address} ({seconds:.1f} s)")
         self._become("ready")
 
@@ -124,6 +135,7 @@ class Runner:
         return self._command is not None and self._command.argv[0] == sys.executable
 
     def _died(self, what: str) -> None:
+        self._reason = what
         self._forget_child()
         self._say(self.part.name, f"{what}; the end of {self.part.log}:")
         for line in log_tail(self.part.log).splitlines():
@@ -134,6 +146,8 @@ class Runner:
         self._restart_later()
 
     def _is_hopeless(self) -> bool:
+        if self.was_ready and self.part.is_kept_trying:
+            return False
         return len(self._deaths) > DEATHS and self._deaths[-1] - self._deaths[0] < DEATHS_WITHIN
 
     def _restart_later(self) -> None:
@@ -160,7 +174,6 @@ class JobRunner(Runner):
     def __init__(self, part: Job, say: Callable[[str, str], None], changed: Callable[[], None]) -> None:
         super().__init__(part, say, changed)
         self._job = part
-        self._look_at = 0.0
 
     def _step_idle(self, *, may_start: bool) -> None:
         if self.state in ("ready", "stopped"):
@@ -175,14 +188,9 @@ class JobRunner(Runner):
         else:
             super()._ended(code)
 
-    def _is_hopeless(self) -> bool:
-        """A job that ran once cannot run while another part is down: no reason to give up."""
-        return not self.was_ready and super()._is_hopeless()
-
     def _look_after_job(self) -> None:
-        if time.monotonic() < self._look_at:
+        if not self._is_time_to_look():
             return
-        self._look_at = time.monotonic() + LOOK_SECONDS
         match self._job.look():
             case "gone":
                 self._say(self.part.name, "the JobManager runs it no more; submitting it again")

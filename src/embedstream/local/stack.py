@@ -19,14 +19,15 @@ from pydantic import SecretStr
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index import tend
 from embedstream.jars import cache_directory
-from embedstream.local import detached
+from embedstream.local import connect, detached
+from embedstream.local.connect import Connect
 from embedstream.local.files import locked
 from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
 from embedstream.local.job import Job, name_of_job
 from embedstream.local.kafka import Kafka
 from embedstream.local.names import PARTS
 from embedstream.local.ports import LOOPBACK, choose_port
-from embedstream.local.postgres import SUPERUSER, Postgres
+from embedstream.local.postgres import SLOT_MB, SUPERUSER, Postgres, slots
 from embedstream.local.process import POLL_SECONDS, ProcessId, end_group
 from embedstream.local.registry import VARIABLE, Registry, registry_url
 from embedstream.local.runner import GiveUp
@@ -43,9 +44,12 @@ if TYPE_CHECKING:
     from embedstream.local.part import Part
     from embedstream.local.state import PartRecord
 
-PORTS = ("kafka", "kafka-controller", "postgres", "service", "flink", "flink-rpc", "registry", "registry-management")
+PORTS = (
+    "kafka", "kafka-controller", "postgres", "service", "flink", "flink-rpc", "registry", "registry-management",
+    "connect",
+)  # fmt: skip
 
-CONTENTS = ("postgres", "kafka", "flink", "registry", "logs", "state.json", "lock")
+CONTENTS = ("postgres", "kafka", "flink", "registry", "connect", "logs", "state.json", "lock")
 """What a stack puts into its directory."""
 
 Say = Callable[[str, str], None]
@@ -90,8 +94,10 @@ class Stack:
     def state(self) -> StackState:
         return load_state(self.directory)
 
-    def up(self, parts: Sequence[str], fixed_ports: Mapping[str, int], say: Say) -> int:
-        """Run these parts until a signal stops them; the exit code.
+    def up(
+        self, parts: Sequence[str], fixed_ports: Mapping[str, int], say: Say, connectors: Sequence[Path] = ()
+    ) -> int:
+        """Run these parts until a signal stops them; the exit code. The files of connectors are kept for later starts.
 
         Raises ConfigError where they cannot start.
         """
@@ -99,6 +105,7 @@ class Stack:
         try:
             with self._locked():
                 self._end_leftovers(say)
+                self._look_at_connectors(parts, connectors, say)
                 self._supervise(parts, fixed_ports, say)
         except BlockingIOError:
             raise ConfigError(self._already_running()) from None
@@ -108,7 +115,11 @@ class Stack:
         return 0
 
     def up_in_background(
-        self, parts: Sequence[str], fixed_ports: Mapping[str, int], echo: Callable[[str], None]
+        self,
+        parts: Sequence[str],
+        fixed_ports: Mapping[str, int],
+        echo: Callable[[str], None],
+        connectors: Sequence[Path] = (),
     ) -> int:
         """As `up`, but return when everything is ready; at once if it is already."""
         self._claim_directory()
@@ -117,8 +128,9 @@ class Stack:
             detached.wait_until_ready(self)
             code = 0
         else:
-            ports = (f"--{name}-port={port}" for name, port in fixed_ports.items())
-            code = detached.start(self, [f"--dir={self.directory}", f"--only={','.join(parts)}", *ports], echo)
+            options = [f"--{name}-port={port}" for name, port in fixed_ports.items()]
+            options += [f"--connector={path}" for path in connectors]
+            code = detached.start(self, [f"--dir={self.directory}", f"--only={','.join(parts)}", *options], echo)
         if code == 0:
             echo(f'eval "$(embedstream local env --dir {self.directory})" leads other commands to it')
         return code
@@ -218,10 +230,17 @@ class Stack:
                 cluster.cache,
                 self._log("registry"),
             ),
-            Postgres(self.directory / "postgres", ports["postgres"], settings.pgvector_db, self._log("postgres")),
+            Postgres(
+                self.directory / "postgres",
+                ports["postgres"],
+                settings.pgvector_db,
+                self._log("postgres"),
+                is_source=Connect.name in names,
+            ),
             Kafka(
                 self.directory / "kafka", ports["kafka"], ports["kafka-controller"], cluster.cache, self._log("kafka")
             ),
+            Connect(self.directory / "connect", settings, ports["connect"], cluster.cache, self._log("connect")),
             Service(settings, environment(settings), self._log("service")),
             JobManager(cluster, self._log("jobmanager")),
             TaskManager(cluster, self._log("taskmanager")),
@@ -255,6 +274,13 @@ class Stack:
         if left := end_leftovers(self.state()):
             say("stack", f"ended what a killed one had left: {', '.join(left)}")
 
+    def _look_at_connectors(self, parts: Sequence[str], connectors: Sequence[Path], say: Say) -> None:
+        if Connect.name in parts:
+            connect.keep(connectors, self.directory / "connect")
+        elif Postgres.name in parts and (names := slots(self.directory / "postgres")):
+            unread = f"keeps up to {SLOT_MB} MB of changes for {', '.join(names)}, which nobody reads"
+            say("postgres", f"{unread}: start the stack --with connect, or drop the replication slot")
+
     def _end_abandoned(self) -> tuple[str, ...]:
         if not state_file(self.directory).exists():
             return ()
@@ -265,16 +291,19 @@ class Stack:
         return left
 
 
-def ensure_up(directory: Path) -> Settings:
+def ensure_up(directory: Path, connectors: Sequence[Path] = ()) -> Settings:
     """Start the whole stack of this directory in the background unless it runs, and return what leads to it.
+
+    With connectors, Kafka Connect is a part of it.
 
     Raises EmbedstreamError if it does not become ready.
     """
     stack = Stack(directory)
-    if stack.up_in_background(PARTS, {}, print):
+    wanted = (*PARTS, *([Connect.name] if connectors else []))
+    if stack.up_in_background(wanted, {}, print, connectors):
         raise EmbedstreamError(f"the stack did not start; see {stack.log}")
     state = stack.state()
-    if missing := set(PARTS) - {part.name.partition("-")[0] for part in state.parts}:
+    if missing := set(wanted) - {part.name.partition("-")[0] for part in state.parts}:
         raise ConfigError(f"the stack in {stack.directory} runs without {', '.join(sorted(missing))}: stop it first")
     return stack_settings(state.ports, state.exports)
 

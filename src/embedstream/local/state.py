@@ -25,6 +25,8 @@ class PartRecord:
     since: str
     """When it got into this state, in ISO 8601."""
     process: ProcessId | None = None
+    reason: str | None = None
+    """Why it was last started again, until it is ready."""
 
     def seen_now(self) -> PartRecord:
         """As recorded, but `stopped` if its process has ended since."""
