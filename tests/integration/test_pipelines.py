@@ -92,6 +92,19 @@ def test_a_text_that_the_source_left_out_is_kept_and_the_audit_knows(job):
     assert found(audit(job.settings)) == {("stale", "1")}
 
 
+def test_a_row_whose_key_changes_leaves_no_row_under_its_former_one(job):
+    job = job(Decoding(envelope="maxwell", text="value.body", id="value.id"))
+    change = {"database": "d", "table": "t", "type": "insert", "ts": 1_764_000_000, "data": {"id": 1, "body": "one"}}
+    job.send_raw(json.dumps(change).encode(), b'{"database":"d","table":"t","pk.id":1}')
+    job.run()
+    change |= {"type": "update", "data": {"id": 2, "body": "two"}, "old": {"id": 1, "body": "one"}}
+    job.send_raw(json.dumps(change).encode(), b'{"database":"d","table":"t","pk.id":1}')
+    job.run()
+    assert rows(job) == [("2", "two")]
+    report = audit(job.settings)
+    assert (report.equal, report.closes, report.exploded) == (True, True, 1)
+
+
 def test_a_row_of_an_older_mapping_is_named_and_read_again(job):
     first = job(Decoding(text="value.title"))
     for n in range(6):

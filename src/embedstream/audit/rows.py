@@ -88,7 +88,7 @@ def _dead(headers: dict[str, bytes | None]) -> tuple[str, str]:
         return "", ""
     place = f"{int(partition)}\t{int(offset)}"
     facts = "\t".join((_milliseconds(at), _escaped(topic_id) or _NULL, _escaped(stage), _escaped(code)))
-    numbers = [item for item in items.split(",") if item.isdecimal() and int(item) < 2**31]
+    numbers = [item for item in items.split(",") if item.removeprefix("-").isdecimal() and int(item) < 2**31]
     return topic, "".join(f"{place}\t{item}\t{facts}\n" for item in numbers or [_NULL])
 
 

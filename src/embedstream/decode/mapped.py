@@ -129,7 +129,7 @@ class Mapped:
         message = self._message(scope, body, id=id, ordered=ordered, said=said, recorded=recorded)
         if opened.before is None or (old := self._ids.before(scope, opened)) is None or old == id:
             return (message,)
-        return (Delete(old, ordered), message)
+        return (Delete(old, ordered._replace(item=-1 - index)), message)
 
     def _timestamp(self, scope: Scope, opened: Opened, body: Any) -> datetime | None:  # noqa: ANN401 - any JSON
         """What the message says of its time, or else its envelope."""

@@ -33,7 +33,8 @@ class Record(NamedTuple):
 class Version(NamedTuple):
     """Orders all versions of an id, from left to right; no two messages share one.
 
-    `item` counts the messages that come of one record.
+    `item` is the message's number in its record; where a change gives up an id for another, the delete of the former
+    has a negative one.
     """
 
     event_time: datetime
