@@ -24,6 +24,8 @@ from support.registry import GUID, framed
 
 LOCAL = [sys.executable, "-m", "embedstream.local"]
 
+pytestmark = pytest.mark.timeout(600)
+
 
 class RegistryStack:
     def __init__(self, directory):
@@ -53,6 +55,7 @@ class RegistryStack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
+    subprocess.run([sys.executable, "-m", "embedstream.jars", "registry"], check=True, timeout=500)  # 158 MB, once
     stack = RegistryStack(tmp_path_factory.mktemp("stack"))
     stack.up()
     yield stack

@@ -1,3 +1,6 @@
+import signal
+from contextlib import nullcontext
+
 import pytest
 
 from embedstream import follow
@@ -149,3 +152,32 @@ def test_a_log_that_is_rolled_over_or_cut_is_read_from_its_start(tmp_path, lines
     tail()
     tail()
     assert lines == ["x | rolled over", "x | cut"]
+
+
+def test_the_jobs_of_all_pipelines_are_kept_and_it_is_ready_when_all_run(monkeypatch, tmp_path):
+    looks, stopped, ready = [], [], tmp_path / "ready"
+
+    class Fake:
+        def __init__(self, settings, say):
+            self.name = settings.flink_job_name
+
+        def look(self):
+            looks.append((self.name, ready.exists()))
+            if len(looks) == 6:
+                signal.raise_signal(signal.SIGTERM)
+            return self.name == "a" or len(looks) > 2
+
+        def stop(self):
+            stopped.append((self.name, ready.exists()))
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(follow, "Keeper", Fake)
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(follow.tend, "in_background", lambda *_: nullcontext())
+    try:
+        follow.follow([load_settings(flink_job_name=name) for name in "ab"], print, ready)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert looks == [("a", False), ("b", False), ("a", False), ("b", False), ("a", True), ("b", True)]
+    assert stopped == [("a", False), ("b", False)]
