@@ -84,3 +84,9 @@ def test_every_command_shows_an_example(path):
     result = CliRunner().invoke(app, [*path, "--help"])
     assert result.exit_code == 0
     assert re.search(r"Example:\s", result.output)
+
+
+def test_no_two_test_files_have_one_name():
+    """Pytest takes them for one module."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
