@@ -117,7 +117,7 @@ def test_a_leader_that_is_killed_costs_nothing(brokers, settings):
     finally:
         for each in running:
             each.stop.set()
-    extent = kafka.log.extent(settings, topic)
+    extent = kafka.extent(settings, topic)
     stored = [[int(each.value()) for each in kafka.read(settings, topic, {n: extent[n]})] for n in sorted(extent)]
     assert stored == [list(range(0, sent, 2)), list(range(1, sent, 2))]
 
