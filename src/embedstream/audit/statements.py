@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg.sql import SQL
-
 from embedstream import store
 
 if TYPE_CHECKING:
@@ -16,8 +14,7 @@ if TYPE_CHECKING:
 
 def statements_of(settings: Settings) -> dict[str, Composed]:
     table, documents = settings.pgvector_table, store.documents_for(settings)
-    vector = store.statements(table, "stored.sql", bad_vector=SQL(""))["bad_vector"]
-    parts = store.statements(table, "stored.sql", documents=documents, bad_vector=vector)
+    parts = store.statements(table, "stored.sql", documents=documents)
     kind = "chunks" if settings.is_chunked else "rows"
     return store.statements(
         table, "audit.sql", documents=documents, stored=parts[kind], embedded=parts[f"embedded_{kind}"]

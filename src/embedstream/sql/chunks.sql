@@ -19,26 +19,11 @@ FROM unnest(%(ids)b::text[]) AS asked (id)
 SELECT d.text FROM {documents} AS d JOIN {ledger} AS l USING (id)
 WHERE id = %(id)s AND l.content_hash = %(content_hash)b
 
--- name: claim
--- As the claim of statements.sql. A document wins only where the chunks that stand there are those that were looked up:
--- they follow from the text, whose hash is compared under the lock.
-INSERT INTO {ledger} AS l (id, event_time, topic, partition, "offset", item, state, content_hash, updated_at)
-SELECT id, event_time, topic, partition, "offset", item, state, content_hash, now()
-FROM unnest(
-    %(id)b::text[], %(event_time)b::timestamptz[], %(topic)b::text[], %(partition)b::integer[], %(offset)b::bigint[],
-    %(item)b::integer[], %(state)b::text[], %(content_hash)b::bytea[], %(decided)b::boolean[]
-) AS i (id, event_time, topic, partition, "offset", item, state, content_hash, decided)
-WHERE decided OR (SELECT true FROM {documents} AS d WHERE d.id = i.id COLLATE "C")
-ORDER BY id COLLATE "C"
-ON CONFLICT (id) DO UPDATE SET
-    event_time = excluded.event_time, topic = excluded.topic, partition = excluded.partition,
-    "offset" = excluded."offset", item = excluded.item, state = excluded.state, content_hash = excluded.content_hash,
-    updated_at = excluded.updated_at
-WHERE (l.event_time, l.topic, l.partition, l."offset", l.item)
-    < (excluded.event_time, excluded.topic, excluded.partition, excluded."offset", excluded.item)
-AND (excluded.state = 'deleted' OR l.content_hash IS NOT DISTINCT FROM
-    (%(basis)b::bytea[])[array_position(%(id)b::text[], excluded.id)])
-RETURNING id, (xmax = 0), updated_at
+-- name: basis
+-- A document wins only where the chunks that stand there are those that were looked up: they follow from the text, whose
+-- hash is compared under the lock.
+excluded.state = 'deleted' OR l.content_hash IS NOT DISTINCT FROM
+    (%(basis)b::bytea[])[array_position(%(id)b::text[], excluded.id)]
 
 -- name: put
 INSERT INTO {documents} (id, text, prefix, source, message_timestamp, metadata, chunks, unseen)
@@ -91,21 +76,8 @@ FROM unnest(%(id)b::text[], %(key)b::bytea[], %(seq)b::integer[], %(start)b::int
 WHERE t.id = i.id COLLATE "C" AND t.chunk_key = i.key
 AND (t.seq, t.start, t."end") IS DISTINCT FROM (i.seq, i.start, i."end")
 
--- name: keep
-UPDATE {documents} AS d
-SET source = i.source, message_timestamp = i.message_timestamp, metadata = i.metadata::jsonb
-FROM unnest(%(id)b::text[], %(source)b::text[], %(message_timestamp)b::timestamptz[], %(metadata)b::text[])
-    AS i (id, source, message_timestamp, metadata)
-WHERE d.id = i.id COLLATE "C"
-
--- name: delete
-DELETE FROM {documents} WHERE id = ANY(%(id)b::text[])
-
 -- name: delete_chunks
 DELETE FROM {table} WHERE id = ANY(%(id)b::text[])
-
--- name: count_rows
-SELECT count(*) FROM {documents} WHERE id = ANY(%(id)b::text[])
 
 -- name: count_chunks
 SELECT count(*) FROM {table} WHERE id = ANY(%(id)b::text[])

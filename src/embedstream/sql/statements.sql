@@ -28,17 +28,21 @@ SELECT
 FROM unnest(%(ids)b::text[]) AS asked (id)
 CROSS JOIN LATERAL (SELECT * FROM {ledger} AS l WHERE l.id = asked.id COLLATE "C" LIMIT 1) AS l
 
+-- name: basis
+-- A row without a vector wins only where the stored vector is the one of its very text.
+%(all_decided)s OR l.content_hash = excluded.content_hash OR excluded.id = ANY(%(decided_ids)b::text[])
+
 -- name: claim
 -- Decides who wins. Rows are locked in the order of their ids, or two batches would deadlock.
--- A row without a vector wins only where the stored vector is the one of its very text. No EXISTS: it may be planned to
--- read the whole table.
+-- What brings no vectors of its own needs those that stand there: see `basis`. No EXISTS: it may be planned to read the
+-- whole table.
 INSERT INTO {ledger} AS l (id, event_time, topic, partition, "offset", item, state, content_hash, updated_at)
 SELECT id, event_time, topic, partition, "offset", item, state, content_hash, now()
 FROM unnest(
     %(id)b::text[], %(event_time)b::timestamptz[], %(topic)b::text[], %(partition)b::integer[], %(offset)b::bigint[],
     %(item)b::integer[], %(state)b::text[], %(content_hash)b::bytea[], %(decided)b::boolean[]
 ) AS i (id, event_time, topic, partition, "offset", item, state, content_hash, decided)
-WHERE decided OR (SELECT true FROM {table} AS t WHERE t.id = i.id COLLATE "C")
+WHERE decided OR (SELECT true FROM {documents} AS d WHERE d.id = i.id COLLATE "C")
 ORDER BY id COLLATE "C"
 ON CONFLICT (id) DO UPDATE SET
     event_time = excluded.event_time, topic = excluded.topic, partition = excluded.partition,
@@ -46,7 +50,7 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = excluded.updated_at
 WHERE (l.event_time, l.topic, l.partition, l."offset", l.item)
     < (excluded.event_time, excluded.topic, excluded.partition, excluded."offset", excluded.item)
-AND (%(all_decided)s OR l.content_hash = excluded.content_hash OR excluded.id = ANY(%(decided_ids)b::text[]))
+AND ({basis})
 RETURNING id, (xmax = 0), updated_at
 
 -- name: is_restricted
@@ -79,14 +83,14 @@ ON CONFLICT (id) DO UPDATE SET
     metadata = excluded.metadata, token_count = excluded.token_count, truncated = excluded.truncated
 
 -- name: keep
-UPDATE {table} AS t
+UPDATE {documents} AS d
 SET source = i.source, message_timestamp = i.message_timestamp, metadata = i.metadata::jsonb
 FROM unnest(%(id)b::text[], %(source)b::text[], %(message_timestamp)b::timestamptz[], %(metadata)b::text[])
     AS i (id, source, message_timestamp, metadata)
-WHERE t.id = i.id COLLATE "C"
+WHERE d.id = i.id COLLATE "C"
 
 -- name: delete
-DELETE FROM {table} WHERE id = ANY(%(id)b::text[])
+DELETE FROM {documents} WHERE id = ANY(%(id)b::text[])
 
 -- name: count_rows
-SELECT count(*) FROM {table} WHERE id = ANY(%(id)b::text[])
+SELECT count(*) FROM {documents} WHERE id = ANY(%(id)b::text[])

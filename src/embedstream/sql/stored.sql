@@ -1,5 +1,14 @@
 -- What the audit sees of a table, by id; filled in for a table of whole texts or of chunks.
 
+-- name: bad_vector
+CASE
+    WHEN cardinality(embedding) IS DISTINCT FROM %(dimension)s OR array_ndims(embedding) <> 1
+        OR array_position(embedding, NULL) IS NOT NULL OR 'NaN' = ANY (embedding)
+        OR 'Infinity' = ANY (embedding) OR '-Infinity' = ANY (embedding) THEN true
+    WHEN %(normalised)s THEN abs(vector_norm(embedding::vector) - 1) > 1e-3
+    ELSE vector_norm(embedding::vector) = 0
+END
+
 -- name: rows
 SELECT
     id, sha256(convert_to(text, 'UTF8')) AS hash, source, message_timestamp, metadata,
@@ -36,12 +45,3 @@ SELECT id, text, embedding FROM {table}
 -- name: embedded_chunks
 SELECT id, CASE WHEN d.prefix = '' THEN c.text ELSE d.prefix || E'\n\n' || c.text END AS text, c.embedding
 FROM {table} AS c JOIN {documents} AS d USING (id)
-
--- name: bad_vector
-CASE
-    WHEN cardinality(embedding) IS DISTINCT FROM %(dimension)s OR array_ndims(embedding) <> 1
-        OR array_position(embedding, NULL) IS NOT NULL OR 'NaN' = ANY (embedding)
-        OR 'Infinity' = ANY (embedding) OR '-Infinity' = ANY (embedding) THEN true
-    WHEN %(normalised)s THEN abs(vector_norm(embedding::vector) - 1) > 1e-3
-    ELSE vector_norm(embedding::vector) = 0
-END

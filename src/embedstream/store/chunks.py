@@ -37,8 +37,9 @@ class DocumentStore(TableStore):
 
     def __init__(self, settings: Settings, space: Space, has_record: HasRecord | None = None) -> None:
         super().__init__(settings, space, has_record)
-        documents = documents_of(settings.pgvector_table)
-        self._sql |= statements(settings.pgvector_table, "chunks.sql", documents=documents)
+        table, documents = settings.pgvector_table, documents_of(settings.pgvector_table)
+        own = statements(table, "chunks.sql", documents=documents)
+        self._sql = statements(table, documents=documents, basis=own["basis"]) | own
 
     def look_up_chunks(self, ids: Sequence[str]) -> Mapping[str, Held]:
         """What is held of each document; of one that is not there, nothing."""

@@ -62,13 +62,17 @@ def documents_for(settings: Settings) -> Identifier:
 def statements(table: str, file: str = "statements.sql", **others: Composable) -> dict[str, Composed]:
     """The statements of a file in sql/ by name, filled in for `table` and with `others`.
 
-    `documents` is what has a row for each id: the table itself, unless it holds chunks (see `documents_for`).
+    One may stand in those behind it under its name, unless `others` has that. `documents` is what has a row for each
+    id: the table itself, unless it holds chunks (see `documents_for`).
     """
     text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     names = Names.of(table)._asdict()
-    others = {"table_name": Literal(names["table"].as_string()), "documents": names["table"], **others}
-    return {name: SQL(body).format(**names, **others) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    filled = {**names, "table_name": Literal(names["table"].as_string()), "documents": names["table"], **others}
+    found: dict[str, Composed] = {}
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        found[name] = SQL(body).format(**{**found, **filled})
+    return found
 
 
 def columns(connection: psycopg.Connection[Any], relation: Identifier) -> dict[str, str]:
