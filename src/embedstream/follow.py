@@ -28,14 +28,12 @@ SAVEPOINT_SECONDS = 60.0
 class Keeper:
     """Submits the job, looks after it, and submits it again when it is gone.
 
-    `ready` exists while every task of the job runs. Trouble is told when it begins, when it changes and once a
-    minute, and tried again for as long as it lasts.
+    Trouble is told when it begins, when it changes and once a minute, and tried again for as long as it lasts.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None], ready: Path | None = None) -> None:
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self._settings = settings
         self._say = say
-        self._ready = ready
         self._cluster = flink.Cluster(settings)
         self._submitted = False
         self._told: tuple[str, float] = ("", 0.0)
@@ -47,12 +45,12 @@ class Keeper:
         except EmbedstreamError as exc:
             runs = False
             self._tell(f"waiting: {exc}")
-        self._show(runs)
+        if runs:
+            self._told = ("", 0.0)
         return runs
 
     def stop(self) -> None:
         """Stop the job with a savepoint; says so where it does not stop."""
-        self._show(False)
         name = self._settings.flink_job_name
         try:
             job = self._cluster.job(name)
@@ -80,16 +78,34 @@ class Keeper:
         self._submitted = True
         return True
 
-    def _show(self, runs: bool) -> None:
-        if runs:
-            self._told = ("", 0.0)
-        _show(self._ready, runs=runs)
-
     def _tell(self, line: str) -> None:
         text, since = self._told
         if line != text or time.monotonic() - since >= REPEAT_SECONDS:
             self._say(line)
             self._told = (line, time.monotonic())
+
+
+class Keepers:
+    """Keeps the jobs of all pipelines; `ready` exists while every task of all of them runs."""
+
+    def __init__(self, pipelines: Sequence[Settings], say: Callable[[str], None], ready: Path | None = None) -> None:
+        self._keepers = [Keeper(settings, say) for settings in pipelines]
+        self._ready = ready
+
+    def look(self) -> None:
+        running = [keeper.look() for keeper in self._keepers]
+        self._show(all(running))
+
+    def stop(self) -> None:
+        self._show(False)
+        for keeper in self._keepers:
+            keeper.stop()
+
+    def _show(self, runs: bool) -> None:
+        if self._ready and runs:
+            self._ready.touch()
+        elif self._ready:
+            self._ready.unlink(missing_ok=True)
 
 
 def follow(
@@ -100,31 +116,21 @@ def follow(
 ) -> None:
     """Keep the jobs submitted, and their indexes tended, until SIGTERM or SIGINT, and stop them then.
 
-    `ready` exists while every task of all of them runs; `logs` is called now and then meanwhile.
+    `ready` is as Keepers has it; `logs` is called now and then meanwhile.
     """
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    keepers = [Keeper(settings, say) for settings in pipelines]
+    keepers = Keepers(pipelines, say, ready)
     threading.Thread(target=_repeat, args=(logs, stopping), name="logs", daemon=True).start()
     with ExitStack() as tending:
         for settings in pipelines:
             tending.enter_context(tend.in_background(settings, say, stopping))
         while not stopping.is_set():
-            running = [keeper.look() for keeper in keepers]
-            _show(ready, runs=all(running))
+            keepers.look()
             stopping.wait(POLL_SECONDS)
-        _show(ready, runs=False)
-        for keeper in keepers:
-            keeper.stop()
+        keepers.stop()
     logs()
-
-
-def _show(ready: Path | None, *, runs: bool) -> None:
-    if ready and runs:
-        ready.touch()
-    elif ready:
-        ready.unlink(missing_ok=True)
 
 
 def _repeat(call: Callable[[], None], stopping: threading.Event) -> None:

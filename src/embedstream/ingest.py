@@ -9,8 +9,8 @@ from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from embedstream.decode.message import Decode, Delete, Item, Message, Record, Version, content_hash
-from embedstream.errors import Rejected, RetryLater
+from embedstream.decode.message import Decode, Delete, Item, Message, Record, Version, attempt, content_hash
+from embedstream.errors import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -248,7 +248,7 @@ class _Batch:
         self.is_recorded = False
         for record in records:
             self._extend(record)
-            self._add(_decoded(record, decode))
+            self._add(attempt(record, decode))
         for versions in self._waiting.values():
             versions.sort(key=lambda entry: entry[:2])
 
@@ -317,17 +317,6 @@ class _Batch:
             next(settled) if items is _ONE else _of_record({item: next(settled) for item in items})
             for items in self._items
         ]
-
-
-def _decoded(record: Record, decode: Decode) -> Sequence[Item] | Rejected:
-    try:
-        return decode(record)
-    except Rejected as exc:
-        return exc
-    except RetryLater:
-        raise
-    except Exception as exc:  # noqa: BLE001 - no bytes, whatever they are, may restart the job
-        return Rejected("decode", "unexpected", f"reading the record failed ({type(exc).__name__})")
 
 
 def _of_record(items: Mapping[int, Outcome]) -> Outcome:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_o
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from embedstream.decode.spec import Decoding
+from embedstream.decode.spec import Chunks, Decoding
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -290,9 +290,13 @@ class Settings(BaseSettings):
         return init_settings, _VariableSource(settings_cls), _FileSource(settings_cls)
 
     @property
+    def chunks(self) -> Chunks | None:
+        """How texts are divided into the rows of the table; None where a text is one."""
+        return self.decoding.chunks if self.decoding else None
+
+    @property
     def is_chunked(self) -> bool:
-        """Whether the table has a row for each chunk of a text."""
-        return self.decoding is not None and self.decoding.chunks is not None
+        return self.chunks is not None
 
     def to_env(self) -> dict[str, str]:
         """The environment variables that make another process read these settings, secrets included."""

@@ -17,9 +17,8 @@ def splitter_of(settings: Settings, space: Space) -> Splitter | None:
 
     Raises EmbeddingUnavailable where the service is away, ConfigError where its model has no tokenizer or reads less.
     """
-    chunks = settings.decoding.chunks if settings.decoding else None
-    if chunks is None:
+    if settings.chunks is None:
         return None
     from embedstream.decode.chunks import Splitter  # noqa: PLC0415 - of the extra `decode`
 
-    return Splitter(chunks, embedding.read_tokenizer(settings, space))
+    return Splitter(settings.chunks, embedding.read_tokenizer(settings, space))

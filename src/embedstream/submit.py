@@ -60,18 +60,23 @@ class _New(NamedTuple):
 
 
 def _check_same(cluster: flink.Cluster, job: flink.Job, settings: Settings) -> None:
-    """Raises ConfigError where the job that runs works for other settings, or for another table of that name."""
+    """Raises ConfigError where the job that runs works otherwise."""
+    if others := differences(cluster, job, settings):
+        raise ConfigError(
+            f"job {job.name} runs with other settings ({'; '.join(others)}): embedstream submit --replace "
+            "starts it anew with these, or set FLINK_JOB_NAME to run another one beside it"
+        )
+
+
+def differences(cluster: flink.Cluster, job: flink.Job, settings: Settings) -> list[str]:
+    """Where a job works for other settings, or for another table, topic or cluster of these names, in words."""
     carried = cluster.carried_by(job)
     others = flink.differences(carried, settings)
     with suppress(EmbedstreamError):  # what is away cannot tell, and is no reason to leave the job alone
         ids = starts.origin(settings) if carried else {}
         theirs = {name: carried.get(name, id) for name, id in ids.items()}
         others += [f"{name} is {theirs[name]} there, {id} here" for name, id in ids.items() if theirs[name] != id]
-    if others:
-        raise ConfigError(
-            f"job {job.name} runs with other settings ({'; '.join(others)}): embedstream submit --replace "
-            "starts it anew with these, or set FLINK_JOB_NAME to run another one beside it"
-        )
+    return others
 
 
 def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) -> None:

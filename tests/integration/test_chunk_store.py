@@ -1,7 +1,6 @@
 """The store of documents: what stands in the table after one version follows another."""
 
 import itertools
-import threading
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,6 +16,7 @@ from embedstream.ingest import Change, Step
 from embedstream.space import Space
 from support.fakes import HashEmbedder
 from support.stack import wait
+from support.threads import failures_of
 from support.tokenizers import words
 
 SPACE = Space("org/model", "r1", 4, normalised=True, max_tokens=256)
@@ -270,7 +270,6 @@ def test_writers_of_the_same_documents_end_in_the_newest_versions(settings):
     ids = [f"id-{n}" for n in range(8)]
     texts = [LONG.replace("Paragraph 5", f"Paragraph {turn}, edited") for turn in range(12)]
     versions = [(turn, id) for turn in range(12) for id in ids]
-    failures = []
 
     def work(seed):
         table = store.DocumentStore(settings, SPACE)
@@ -280,16 +279,10 @@ def test_writers_of_the_same_documents_end_in_the_newest_versions(settings):
                 waiting = newest(versions[position] for position in order[start : start + 6])
                 while waiting:
                     settle(table, waiting, texts)
-        except Exception as exc:  # noqa: BLE001
-            failures.append(exc)
-        table.close()
+        finally:
+            table.close()
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert failures_of(work, 3) == []
     for id in ids:
         check(settings, id, texts[11] if ids.index(id) % 3 else texts[11] + id)
 

@@ -1,5 +1,4 @@
 import json
-import threading
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from embedstream.documents import DocumentIngest
 from embedstream.retry import Patience
 from embedstream.space import Space
 from support.fakes import HashEmbedder
+from support.threads import failures_of
 from support.tokenizers import words
 
 SPACE = Space("org/model", "r1", 4, normalised=True, max_tokens=256)
@@ -35,7 +35,6 @@ def test_writers_of_the_same_documents_end_in_their_newest_versions(database):
     store.prepare(database, SPACE, splitting=SPLITTER.identity)
     ids = [f"id-{n}" for n in range(12)]
     records = [record(id, turn) for turn in range(17) for id in ids]
-    failures = []
 
     def work(seed):
         ingest, table = ingest_over(database, HashEmbedder())
@@ -43,16 +42,10 @@ def test_writers_of_the_same_documents_end_in_their_newest_versions(database):
         try:
             for start in range(0, len(order), 30):
                 ingest([records[position] for position in order[start : start + 30]])
-        except Exception as exc:  # noqa: BLE001
-            failures.append(exc)
-        table.close()
+        finally:
+            table.close()
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert failures_of(work, 3) == []
     with store.connect(database) as connection:
         rows = connection.execute(
             'SELECT id, chunk_key, seq, start, "end", text, embedding FROM text_message_embeddings ORDER BY id, seq'

@@ -5,10 +5,10 @@ from test_beginnings import IDS, send, settings, stored
 
 from embedstream import kafka as topics
 from embedstream import store
-from embedstream.audit.rows import record_of
 from embedstream.decode.default import decoder
 from embedstream.decode.message import Rules
 from embedstream.ingest import Ingest
+from embedstream.kafka import record_of
 from embedstream.retry import Patience
 from support.fakes import HashEmbedder
 from support.player import SPACE, play

@@ -20,7 +20,7 @@ from embedstream.decode.registry import Registry
 from embedstream.decode.schema import Schema
 from embedstream.decode.unknown import SECONDS_UNKNOWN
 from embedstream.errors import RegistryUnavailable, Rejected
-from support.registry import GUID, framed
+from support.registry import GUID, Clock, framed
 
 LOCAL = [sys.executable, "-m", "embedstream.local"]
 
@@ -62,16 +62,9 @@ def stack(tmp_path_factory):
     stack.run("down")
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from embedstream import kafka as topics
 from embedstream import starts, store
-from embedstream.audit import records, rows
+from embedstream.audit import records
 from embedstream.decode.opening import decoder_of, headers_of
 from embedstream.documents import DocumentIngest
 from embedstream.ingest import Ingest
@@ -62,7 +62,7 @@ class Job:
     def run(self, *, commit=True, dead_letters=True, again=False):
         messages = [m for m in self._messages() if again or self._place(m) not in self.done]
         self.done |= {self._place(m) for m in messages}
-        records = [rows.record_of(message, headers_of(self.settings)) for message in messages]
+        records = [topics.record_of(message, headers_of(self.settings)) for message in messages]
         table = (store.DocumentStore if self.splitter else store.TableStore)(self.settings, SPACE)
         make, more = (DocumentIngest, [self.splitter]) if self.splitter else (Ingest, [])
         decode = decoder_of(self.settings, SPACE.model_name)

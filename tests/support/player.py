@@ -3,9 +3,9 @@
 from collections import Counter
 
 from embedstream import kafka, starts, store
-from embedstream.audit.rows import record_of
 from embedstream.decode.opening import decoder_of, headers_of
 from embedstream.ingest import Ingest
+from embedstream.kafka import record_of
 from embedstream.retry import Patience
 from embedstream.space import Space
 from support.fakes import HashEmbedder

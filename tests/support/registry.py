@@ -92,3 +92,13 @@ def stub_registry():
 
 def framed(id, payload):
     return b"\0" + id.to_bytes(4) + payload
+
+
+class Clock:
+    """A monotonic clock that a test sets."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def __call__(self):
+        return self.now

@@ -6,7 +6,7 @@ import pytest
 from embedstream import follow
 from embedstream.errors import ConfigError
 from embedstream.flink import Job, NotStopped
-from embedstream.follow import Keeper
+from embedstream.follow import Keepers
 from embedstream.logtail import LogTail
 from embedstream.settings import load_settings
 
@@ -62,7 +62,7 @@ def lines():
 
 @pytest.fixture
 def keeper(world, lines, tmp_path):
-    return Keeper(load_settings(), lines.append, tmp_path / "ready")
+    return Keepers([load_settings()], lines.append, tmp_path / "ready")
 
 
 def test_the_ready_file_exists_while_every_task_runs(keeper, world, tmp_path):

@@ -16,7 +16,7 @@ from embedstream.decode.spec import RegistryAccess
 from embedstream.decode.unknown import MOST_UNKNOWN, SECONDS_IN_VAIN, SECONDS_UNKNOWN
 from embedstream.errors import ConfigError, RegistryUnavailable, Rejected, RetryLater
 from support.plain import is_plain, outcome
-from support.registry import GUID, framed, stub_registry
+from support.registry import GUID, Clock, framed, stub_registry
 
 SECRET = "s3cret-words"
 
@@ -27,16 +27,9 @@ def stub():
         yield stub
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

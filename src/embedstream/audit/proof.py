@@ -181,8 +181,8 @@ class _Proof:
     @property
     def _has_prefix(self) -> bool:
         """The hash of a text that was left out follows from no other, where a prefix of its own goes into it."""
-        decoding = self._settings.decoding
-        return bool(decoding and decoding.chunks and decoding.chunks.prefix)
+        chunks = self._settings.chunks
+        return bool(chunks and chunks.prefix)
 
     def _sample(self, count: int) -> int:
         """Embed rows again; those whose vector is another become findings."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from embedstream.decode.message import Decode, Delete, Item, Record
-from embedstream.errors import RetryLater
-from embedstream.kafka import headers_of
-from embedstream.limits import HEADER_BYTES
+from embedstream.decode.message import Decode, Delete, Item, Record, attempt
+from embedstream.errors import Rejected
+from embedstream.kafka import headers_of, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,25 +25,10 @@ def sent(messages: Iterable[Message], decode: Decode, headers: Sequence[str] = (
     return "".join(_sent(record_of(message, headers), decode) for message in messages)
 
 
-def record_of(message: Message, headers: Sequence[str] = ()) -> Record:
-    """With those of these headers that it has; as the job has it, one without a value is none."""
-    kind, timestamp = message.timestamp()
-    place = (str(message.topic()), message.partition() or 0, message.offset() or 0)
-    record = Record(message.key(), message.value(), *place, timestamp if kind else -1)
-    if not headers:
-        return record
-    found = headers_of(message)
-    named = {name: value[:HEADER_BYTES] for name in headers if (value := found.get(name)) is not None}
-    return record._replace(headers=named)
-
-
 def _sent(record: Record, decode: Decode) -> str:
     place = f"{record.partition}\t{record.offset}"
-    try:
-        items = decode(record)
-    except RetryLater:
-        raise
-    except Exception:  # noqa: BLE001 - the job rejects whatever fails
+    items = attempt(record, decode)
+    if isinstance(items, Rejected):
         return f"{place}\t0\tf\t{record.timestamp}\tf\trejected{_NOTHING}"
     if not items:
         return f"{place}\t0\tf\t{record.timestamp}\tf\tfiltered{_NOTHING}"

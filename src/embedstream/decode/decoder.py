@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from embedstream.decode import default
-from embedstream.decode.message import Delete, Message, Record
 
 if TYPE_CHECKING:
-    from embedstream.decode.message import Rules
+    from embedstream.decode.message import Decode, Read, Rules
     from embedstream.decode.spec import Decoding
-
-Read: TypeAlias = Callable[[bytes], object]
-Decode: TypeAlias = Callable[[Record], Sequence[Message | Delete]]
 
 
 def build(decoding: Decoding, rules: Rules, read_key: Read, read_value: Read) -> Decode:
@@ -23,7 +18,7 @@ def build(decoding: Decoding, rules: Rules, read_key: Read, read_value: Read) ->
     with the field's path and a column) for what cannot mean anything.
     """
     if decoding.is_default:
-        return lambda record: (default.decode(record, rules),)
+        return default.decoder(rules)
     from embedstream.decode.mapped import Mapped  # noqa: PLC0415 - its libraries are an extra
 
     return Mapped(decoding, rules, read_key, read_value)

@@ -14,14 +14,13 @@ from embedstream.decode.spec import ProtobufFile
 from embedstream.errors import ConfigError, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from embedstream.decode.fields import Encode
+    from embedstream.decode.message import Read
     from embedstream.decode.registry import Registry
     from embedstream.decode.spec import Format
 
-    Read: TypeAlias = Callable[[bytes], object]
 
 Part: TypeAlias = Literal["key", "value"]
 _INTEGERS = {"int32": 4, "int64": 8}

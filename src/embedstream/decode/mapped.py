@@ -29,13 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from embedstream.decode.message import Record, Rules
+    from embedstream.decode.message import Item, Read, Record, Rules
     from embedstream.decode.spec import Decoding
 
-    Read: TypeAlias = Callable[[bytes], object]
     Scope: TypeAlias = dict[str, Any]
     Holds: TypeAlias = Callable[[Scope], bool]
-    Item: TypeAlias = Message | Delete
 
 
 @runtime_checkable

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
+from embedstream.errors import Rejected, RetryLater
 from embedstream.limits import record_bytes
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from embedstream.settings import Settings
+
+T = TypeVar("T")
 
 
 class Record(NamedTuple):
@@ -83,6 +86,9 @@ Raises Rejected (stage decode) for a record of which nothing can ever be stored,
 asked and does not answer.
 """
 
+Read: TypeAlias = "Callable[[bytes], object]"
+"""What the bytes of a key or a value are, as plain values that JSON could have; raises as Decode."""
+
 VersionBy: TypeAlias = Literal["time", "record"]
 
 
@@ -104,6 +110,18 @@ class Rules(NamedTuple):
     @property
     def max_value_bytes(self) -> int:
         return record_bytes(self.max_text_bytes)
+
+
+def attempt(record: Record, decode: Callable[[Record], T]) -> T | Rejected:
+    """What the record asks for, or why it asks for nothing: no bytes, whatever they are, raise more than RetryLater."""
+    try:
+        return decode(record)
+    except Rejected as exc:
+        return exc
+    except RetryLater:
+        raise
+    except Exception as exc:  # noqa: BLE001 - they would restart the job
+        return Rejected("decode", "unexpected", f"reading the record failed ({type(exc).__name__})")
 
 
 def content_hash(text: str, prefix: str = "") -> bytes:

@@ -11,7 +11,7 @@ Any is its `@type` with its bytes in `value`.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
+    from embedstream.decode.message import Read
     from embedstream.decode.protoc import Files
     from embedstream.decode.schema import Decoder, Schema
     from embedstream.decode.spec import ProtobufFile
 
-    Read: TypeAlias = Callable[[bytes], object]
 
 _MOST_INDEXES = 100
 _VARINT_BITS = 64

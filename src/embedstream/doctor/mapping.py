@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstream import store
-from embedstream.decode.opening import decoder_of
 from embedstream.doctor.check import Check, Verdict, fail, ok, warn
 from embedstream.pipelines.trying import latest, tried
 
@@ -25,7 +24,7 @@ def _decoding(world: World) -> Decoding:
 
 
 def _decoder(world: World) -> Verdict:
-    decoder_of(world.settings, None)
+    _ = world.decode  # it raises what keeps it from being made
     decoding = _decoding(world)
     return ok(f"mapping {decoding.mapping_hash} reads {decoding.formats.value}, envelope {decoding.envelope}")
 
@@ -55,8 +54,7 @@ def _deletes(world: World) -> Verdict:
 
 
 def _sample(world: World) -> Verdict:
-    decode = decoder_of(world.settings, None)
-    found = [tried(record, decode) for record in latest(world.settings, _SAMPLE)]
+    found = [tried(record, world.decode) for record in latest(world.settings, _SAMPLE)]
     if not found:
         return ok(f"topic {world.settings.kafka_input_topic} has no record yet")
     reasons = [each["rejected"]["reason"] for each in found if "rejected" in each]

@@ -11,6 +11,7 @@ import httpx
 from confluent_kafka.admin import AdminClient
 
 from embedstream import embedding, flink, kafka, store
+from embedstream.decode.opening import decoder_of
 from embedstream.errors import ConfigError
 from embedstream.standing import Standing, look
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from embedstream.decode.message import Decode
     from embedstream.settings import Settings
     from embedstream.space import Space
 
@@ -64,6 +66,11 @@ class World:
     @cached_property
     def connection(self) -> psycopg.Connection[Any]:
         return store.connect(self.settings)
+
+    @cached_property
+    def decode(self) -> Decode:
+        """What the pipeline makes of a record, whatever the table's model."""
+        return decoder_of(self.settings, None)
 
     @cached_property
     def pinned(self) -> Space | None:

@@ -64,6 +64,10 @@ def jobs_named(overview: Mapping[str, Any], name: str) -> list[Job]:
     return sorted((job for job in found if job.name == name), key=lambda job: (job.since, job.id))
 
 
+def _live(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if job.state not in _ENDED]
+
+
 def judge(jobs: Sequence[Job]) -> Finding:
     """What became of the latest of these jobs: `stopped` where somebody cancelled or stopped it on purpose."""
     if any(job.state not in _ENDED for job in jobs):
@@ -97,12 +101,13 @@ class Cluster:
         return next(reversed(self.live_jobs(name)), None)
 
     def live_jobs(self, name: str) -> list[Job]:
-        return [job for job in self._jobs(name) if job.state not in _ENDED]
+        return _live(self._jobs(name))
 
     def all_live_jobs(self) -> list[Job]:
         """Of every name, the latest that has not ended."""
-        names = {job["name"] for job in self._get("/jobs/overview")["jobs"]}
-        return [job for name in sorted(names) if (job := self.job(name))]
+        overview = self._get("/jobs/overview")
+        found = [_live(jobs_named(overview, name)) for name in sorted({job["name"] for job in overview["jobs"]})]
+        return [jobs[-1] for jobs in found if jobs]
 
     def rivals(self, job: Job) -> list[Job]:
         """Other jobs of its name that have not ended, and are not told to: whoever submitted at the same time."""

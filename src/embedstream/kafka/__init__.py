@@ -7,7 +7,7 @@ from embedstream.kafka.java import cluster_environment, java_config
 from embedstream.kafka.log import Head, Log, Position, look, positions
 from embedstream.kafka.offsets import count, extent
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, Undelivered, produce
-from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, tail
+from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, record_of, tail
 from embedstream.kafka.topics import (
     AGAINST_A_POLICY,
     LARGEST_DEAD_LETTER,
@@ -53,6 +53,7 @@ __all__ = [
     "produce",
     "read",
     "reader",
+    "record_of",
     "refusal",
     "set_offsets",
     "tail",

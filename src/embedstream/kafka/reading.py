@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from embedstream.decode.message import Record
 from embedstream.errors import ConfigError
 from embedstream.kafka import client
 from embedstream.kafka.client import asked, client_config
 from embedstream.kafka.offsets import extent, watermarks
+from embedstream.limits import HEADER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -142,3 +144,15 @@ def headers_of(message: Message) -> dict[str, bytes | None]:
     """A record's headers; of a name that stands there twice, the last."""
     headers: Any = message.headers()
     return dict(headers or [])
+
+
+def record_of(message: Message, headers: Sequence[str] = ()) -> Record:
+    """With those of these headers that it has; as the job has it, one without a value is none."""
+    kind, timestamp = message.timestamp()
+    place = (str(message.topic()), message.partition() or 0, message.offset() or 0)
+    record = Record(message.key(), message.value(), *place, timestamp if kind else -1)
+    if not headers:
+        return record
+    found = headers_of(message)
+    named = {name: value[:HEADER_BYTES] for name in headers if (value := found.get(name)) is not None}
+    return record._replace(headers=named)

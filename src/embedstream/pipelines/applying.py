@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from embedstream import flink
-from embedstream.submit import submit
+from embedstream.submit import differences, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +43,8 @@ def _step(name: str, settings: Settings) -> Step:
     job = cluster.job(settings.flink_job_name)
     if job is None:
         return Step(name, settings.flink_job_name, "submit")
-    differences = flink.differences(cluster.carried_by(job), settings)
-    return Step(name, job.name, "replace" if differences else "leave", differences)
+    others = differences(cluster, job, settings)
+    return Step(name, job.name, "replace" if others else "leave", others)
 
 
 def _strangers(pipelines: Mapping[str, Settings]) -> list[Step]:

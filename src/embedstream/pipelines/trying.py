@@ -8,8 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from embedstream import embedding, kafka
-from embedstream.audit.rows import record_of
-from embedstream.decode.message import Message
+from embedstream.decode.message import Message, attempt
 from embedstream.decode.opening import headers_of
 from embedstream.display import printable
 from embedstream.errors import ConfigError, EmbedstreamError, Rejected, RetryLater
@@ -34,7 +33,7 @@ def latest(settings: Settings, count: int) -> list[Record]:
     extent = kafka.extent(settings, settings.kafka_input_topic)
     ranges = {number: (max(first, end - count), end) for number, (first, end) in extent.items()}
     headers = headers_of(settings)
-    records = (record_of(each, headers) for each in kafka.read(settings, settings.kafka_input_topic, ranges))
+    records = (kafka.record_of(each, headers) for each in kafka.read(settings, settings.kafka_input_topic, ranges))
     newest = heapq.nlargest(count, records, key=lambda each: (each.timestamp, each.partition, each.offset))
     return newest[::-1]
 
@@ -53,13 +52,11 @@ def tried(record: Record, decode: Decode, splitter: Splitter | None = None) -> F
     """
     place: Facts = {"partition": record.partition, "offset": record.offset, "timestamp": record.timestamp}
     try:
-        items = [_facts(item, splitter) for item in decode(record)]
-    except Rejected as exc:
-        return {**place, "rejected": {"error": exc.code, "reason": exc.reason}}
+        items = attempt(record, lambda each: [_facts(item, splitter) for item in decode(each)])
     except RetryLater as exc:
         raise ConfigError(str(exc)) from exc
-    except Exception as exc:  # noqa: BLE001 - as the job has it
-        return {**place, "rejected": {"error": "unexpected", "reason": f"reading it failed ({type(exc).__name__})"}}
+    if isinstance(items, Rejected):
+        return {**place, "rejected": {"error": items.code, "reason": items.reason}}
     return {**place, "messages": items} if items else {**place, "filtered": True}
 
 
