@@ -60,6 +60,16 @@ class Standing(NamedTuple):
         )
 
     @property
+    def without_topic(self) -> Trouble | None:
+        """A job whose topic is gone goes on, and reads nothing."""
+        if self.log.positions:
+            return None
+        return Trouble(
+            f"there is no topic {self.topic}",
+            "embedstream submit --replace makes it, or set KAFKA_INPUT_TOPIC, or KAFKA_*",
+        )
+
+    @property
     def beyond(self) -> Iterator[Trouble]:
         for each in self.log.positions:
             for who, place in each.beyond:
@@ -84,7 +94,7 @@ class Standing(NamedTuple):
     def held(self, least_age: float) -> Iterator[Trouble]:
         """Partitions in which records wait behind a transaction that has been open for longer; None counts as that."""
         for each in self.log.positions:
-            age = each.held.age if each.held else None
+            age = each.held_for
             if each.behind_transaction and (age is None or age > least_age):
                 yield Trouble(
                     describe_held(each),
@@ -94,7 +104,7 @@ class Standing(NamedTuple):
 
     def troubles(self, least_age: float) -> Iterator[Trouble]:
         """All for which data may be missing although the job runs."""
-        yield from (each for each in (self.another_topic, self.subscribed) if each)
+        yield from (each for each in (self.without_topic, self.another_topic, self.subscribed) if each)
         yield from self.beyond
         yield from self.held(least_age)
 
@@ -105,6 +115,8 @@ def stand(settings: Settings, progress: Mapping[int, Progress], *, complete: boo
     A `complete` one is all that the table has: of other partitions nothing. Raises ConfigError where Kafka is away.
     """
     log = kafka.look(settings, {number: each.next for number, each in progress.items()}, complete=complete)
+    idle = {number: each.idle for number, each in progress.items()}
+    log = log._replace(positions=[each._replace(idle=idle.get(each.partition)) for each in log.positions])
     identity = kafka.identity(settings) if log.positions else None
     return Standing(settings.kafka_input_topic, settings.kafka_group_id, progress, log, identity)
 
@@ -121,8 +133,7 @@ def look(settings: Settings, connect: Callable[[], AbstractContextManager[psycop
 
 
 def describe_held(position: Position) -> str:
-    age = position.held.age if position.held else None
-    since = "a time that is not known" if age is None else duration(age)
+    since = "a time that is not known" if position.held_for is None else duration(position.held_for)
     return (
         f"{position.behind_transaction:,} offsets of partition {position.partition} wait behind a transaction "
         f"that has been open for {since}"

@@ -10,7 +10,7 @@ from embedstream.store import Progress
 
 
 def progress(stands, **fields):
-    facts = {"topic_id": "t1", "cluster_id": "c1", "late": 0, "ids": 0, "back_from": None, "updated_at": None}
+    facts = {"topic_id": "t1", "cluster_id": "c1", "late": 0, "ids": 0, "back_from": None, "idle": 0.0}
     return Progress(next=stands, **{**facts, **fields})
 
 

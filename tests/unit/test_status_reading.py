@@ -1,7 +1,6 @@
 import json
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -24,7 +23,6 @@ from support.flink import recorded
 SETTINGS = load_settings(flink_checkpoint_interval_ms=10_000)
 JOB = recorded("jobs.json")["jobs"][0] | {"jid": "j1", "start-time": 1_000_000}
 METRIC = recorded("metrics.json")[0]
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WELL = Status(
     "text-messages", "some_table", job="RUNNING", messages=100, lag=0, partitions=[], rows=90, deleted=1,
     dead_letters=2, rate=10.0, seconds=2.0, eta_seconds=0.0, since_checkpoint_seconds=3.0, service="org/model",
@@ -253,12 +251,12 @@ def test_the_index_for_people(index, lag, says):
         ({"committed": 60, "first": 70, "looked": False}, {}, None,
          "  partition 0                  30 behind; up to 10 expired unread"),
         ({}, {"members": [Member("rdkafka", "/10.0.0.7")]}, "a member that is not the job: rdkafka at 10.0.0.7", None),
-        ({}, {"progress": {0: Progress("a", "c", 60, 0, 9, None, NOON)}, "identity": Identity("c", "b")},
+        ({}, {"progress": {0: Progress("a", "c", 60, 0, 9, None, 0.0)}, "identity": Identity("c", "b")},
          "topic text-messages (id b) is another topic than the one that the table was filled from (a)", None),
-        ({}, {"progress": {0: Progress("a", "c", 60, 0, 9, None, NOON)}, "identity": Identity("d", "a")},
+        ({}, {"progress": {0: Progress("a", "c", 60, 0, 9, None, 0.0)}, "identity": Identity("d", "a")},
          "topic text-messages (cluster d) is another topic than the one that the table was filled from (c)", None),
-        ({}, {"progress": {0: Progress(None, "c", 60, 0, 9, None, NOON)}, "identity": Identity("c", "b")}, None, None),
-        ({}, {"progress": {0: Progress("a", "c", 60, 7, 9, None, NOON)}}, None,
+        ({}, {"progress": {0: Progress(None, "c", 60, 0, 9, None, 0.0)}, "identity": Identity("c", "b")}, None, None),
+        ({}, {"progress": {0: Progress("a", "c", 60, 7, 9, None, 0.0)}}, None,
          "  partition 0                  7 late"),
     ],
 )  # fmt: skip
@@ -275,10 +273,30 @@ def test_what_stands_between_table_and_topic_is_told(world, changed, facts, says
     assert min(part.lag for part in status.partitions) >= 0
 
 
+@pytest.mark.parametrize(("clock_ahead", "waited"), [(3600.0, 90.0), (4.0, 0.0)])
+def test_a_record_dated_ahead_has_waited_as_long_as_the_table_took_nothing(world, clock_ahead, waited):
+    """A producer's clock may be ahead: by its record's own time a partition that stands still would never be late."""
+    head = aged(98, seconds=-clock_ahead)
+    position = Position(0, 0, 100, 98, recorded=98, looked=True, head=head, idle=90.0)
+    world.queue = queue([position], {0: Progress("a", "c", 98, 0, 9, None, 90.0)})
+    status = Observer(SETTINGS).read()
+    assert status.oldest_unread_seconds == waited
+    assert status.health.state == ("degraded" if waited else "healthy")
+
+
+def test_a_job_without_its_topic_is_not_healthy(world):
+    world.queue = queue([])
+    status = Observer(SETTINGS).read()
+    assert status.health.state == "degraded"
+    assert status.health.reasons == [
+        "there is no topic text-messages: embedstream submit --replace makes it, or set KAFKA_INPUT_TOPIC, or KAFKA_*"
+    ]
+
+
 def test_progress_of_the_table_counts_before_the_group(world):
     """Two offsets behind by the table, none by the group: what the table says is told, and where it comes from."""
     position = Position(0, 0, 100, 100, recorded=98, looked=True, head=aged(98, seconds=0))
-    world.queue = queue([position], {0: Progress("a", "c", 98, 0, 9, None, NOON)})
+    world.queue = queue([position], {0: Progress("a", "c", 98, 0, 9, None, 0.0)})
     status = Observer(SETTINGS).read()
     assert (status.lag, status.unread, status.counted_by, status.partitions[0].next) == (2, 2, "table", 98)
     assert "2 beyond what the table has" in as_text(status)

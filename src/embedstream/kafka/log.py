@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 _SPEC: Any = OffsetSpec  # untyped upstream
+# Seconds by which the clocks of machines that are well kept may differ.
+_SKEW = 5.0
 
 
 class Head(NamedTuple):
@@ -42,15 +44,19 @@ class Head(NamedTuple):
 
     @property
     def age(self) -> float | None:
-        """In seconds, by this machine's clock; never negative."""
-        return None if self.timestamp is None else max(0.0, time.time() - self.timestamp / 1000)
+        """In seconds, by this machine's clock; not known of a record that is dated well ahead of it."""
+        if self.timestamp is None:
+            return None
+        age = time.time() - self.timestamp / 1000
+        return max(0.0, age) if age > -_SKEW else None
 
 
 class Position(NamedTuple):
     """Where a group stands in a partition, and the table, where it says so (`recorded`); None: not begun, not known.
 
     `first` and `end` are the first and the next offset of the log. `held_from` is the offset from which on an open
-    transaction holds records back, None where there is none. `head` and `held` are what a look found there.
+    transaction holds records back, None where there is none. `head` and `held` are what a look found there. `idle` are
+    the seconds since the table last moved on, where it says so.
     """
 
     partition: int
@@ -62,6 +68,7 @@ class Position(NamedTuple):
     looked: bool = False
     head: Head | None = None
     held: Head | None = None
+    idle: float | None = None
 
     @property
     def stable(self) -> int:
@@ -100,6 +107,24 @@ class Position(NamedTuple):
         return self.end - self.stable
 
     @property
+    def unread_for(self) -> float | None:
+        """Seconds that the first unread record has waited; None where there is none, or where that is not known.
+
+        Its own time tells, or else how long the table has taken nothing: a producer's clock may be ahead.
+        """
+        return self._age_of(self.head)
+
+    @property
+    def held_for(self) -> float | None:
+        """As `unread_for`, of the first record that an open transaction holds back."""
+        return self._age_of(self.held)
+
+    def _age_of(self, head: Head | None) -> float | None:
+        if head is None:
+            return None
+        return self.idle if head.age is None else head.age
+
+    @property
     def beyond(self) -> list[tuple[str, int]]:
         """Who stands beyond the end, `group` or `table`, and where."""
         places = {"group": self.committed, "table": self.recorded}
@@ -135,12 +160,12 @@ class Log(NamedTuple):
     @property
     def oldest_unread(self) -> float | None:
         """Age in seconds."""
-        return _oldest(position.head for position in self.positions)
+        return _oldest(position.unread_for for position in self.positions)
 
     @property
     def oldest_held(self) -> float | None:
         """Age in seconds of the first record that an open transaction holds back."""
-        return _oldest(position.held for position in self.positions)
+        return _oldest(position.held_for for position in self.positions)
 
 
 def look(settings: Settings, recorded: Mapping[int, int] | None = None, *, complete: bool = False) -> Log:
@@ -220,5 +245,5 @@ def _heads(settings: Settings, topic: str, offsets: Mapping[int, int], isolation
     return {number: Head.of(message) if message else None for number, message in found.items()}
 
 
-def _oldest(found: Iterable[Head | None]) -> float | None:
-    return max((head.age for head in found if head and head.age is not None), default=None)
+def _oldest(ages: Iterable[float | None]) -> float | None:
+    return max((age for age in ages if age is not None), default=None)

@@ -1,7 +1,9 @@
 -- The statements of the progress, each under its name.
 
 -- name: read
-SELECT partition, topic_id, cluster_id, next, late, ids, back_from, updated_at, mapped_from
+SELECT
+    partition, topic_id, cluster_id, next, late, ids, back_from,
+    greatest(0, extract(epoch FROM clock_timestamp() - updated_at))::float8, mapped_from
 FROM {progress}
 WHERE topic = %(topic)s
 ORDER BY partition

@@ -57,7 +57,7 @@ class Partition:
             position.partition, position.next, position.end, position.unread,
             unread=position.unread, first=position.first, stable=position.stable, committed=position.committed,
             recorded=position.recorded, behind_transaction=position.behind_transaction,
-            transaction_age_seconds=position.held.age if position.held else None,
+            transaction_age_seconds=position.held_for,
             beyond_end=bool(position.beyond), expired_unread=position.expired_unread,
             late=progress.late if progress else None,
         )  # fmt: skip

@@ -9,7 +9,6 @@ from embedstream.store.names import Names, columns, statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
     from typing import Any, TypeAlias
 
     import psycopg
@@ -26,7 +25,8 @@ class Progress(NamedTuple):
 
     `late` counts records that lost against an earlier one of the partition, only because of their time; `ids` those
     that came into the ledger through it; `back_from` is where a worker was before the database went back, if it did;
-    `mapped_from` is the first offset that was read with the latest job's mapping.
+    `idle` are the seconds, by the database's clock, since the table last moved on in it; `mapped_from` is the first
+    offset that was read with the latest job's mapping.
     """
 
     topic_id: str | None
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
     late: int
     ids: int
     back_from: int | None
-    updated_at: datetime
+    idle: float
     mapped_from: int = 0
 
 
