@@ -29,6 +29,8 @@ MESSAGES = environment_number("FAULTS_MESSAGES", 6_000)
 ONLY = os.environ.get("FAULTS_ONLY", "")
 PARTITIONS = 4
 BATCH = 250
+# Records that a fault may send of its own.
+SLACK = 2_000
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -46,7 +48,7 @@ def stack(tmp_path):
 
 @pytest.fixture
 def traffic():
-    return Traffic(SEED, ids=MESSAGES // 10, start_ms=int(time.time() * 1000) - 4 * 3_600_000, poison=True)
+    return Traffic(SEED, ids=MESSAGES // 10, start_ms=int(time.time() * 1000) - 4 * 3_600_000, step_ms=1, poison=True)
 
 
 @pytest.fixture
@@ -112,8 +114,8 @@ def break_all(stack, faults, traffic, watch, names, say):
     """One after another, each under load; returns how long the longest recovery from each took."""
     chance, recoveries = random.Random(SEED), Counter()
     for number, name in enumerate(names):
-        traffic.catch_up()
         share = MESSAGES // COUNT
+        traffic.catch_up(share + SLACK)
         batches = [traffic.records(BATCH) for _ in range(share // BATCH)] + [traffic.records(share % BATCH + 1)]
         began = time.monotonic()
         with producing(stack, batches, 2.0 / len(batches), PARTITIONS):

@@ -25,9 +25,10 @@ class Row:
 
 
 class Traffic:
-    """A seeded generator; records get timestamps of their own, ten milliseconds apart, and some say older ones."""
+    """A seeded generator; records get timestamps of their own, `step_ms` apart, and some say older ones."""
 
-    def __init__(self, seed, ids, start_ms, *, poison=False):
+    def __init__(self, seed, ids, start_ms, *, step_ms=10, poison=False):
+        self.step_ms = step_ms
         self.poison_share = 0.2 if poison else 0
         self.random = random.Random(seed)
         self.ids = [f"id-{n}" for n in range(ids)]
@@ -115,9 +116,9 @@ class Traffic:
         """A delete of this very id."""
         return self._record(None, id.encode(), {"kind": "delete", "id": id})
 
-    def catch_up(self):
-        """What comes from now on is sent now."""
-        self.now_ms = max(self.now_ms, int(time.time() * 1000))
+    def catch_up(self, count=1):
+        """So many records more, and it is now: none of them is dated ahead."""
+        self.now_ms = max(self.now_ms, int(time.time() * 1000) - count * self.step_ms)
 
     def garbage(self):
         value, key, code = self.random.choice(GARBAGE)
@@ -132,7 +133,7 @@ class Traffic:
         return self._record(json.dumps(body).encode(), key, intent)
 
     def _record(self, value, key, intent):
-        self.now_ms += 10
+        self.now_ms += self.step_ms
         headers = [(INTENT, json.dumps(intent)), ("empty", b""), ("binary", b"\xff\x00"), ("nothing", None)]
         record = Outgoing(value, key, headers[: self.random.randint(1, 4)], self.now_ms)
         self.sent.append(record)
