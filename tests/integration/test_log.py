@@ -72,6 +72,15 @@ def test_what_a_reader_would_still_get_is_unread(settings):
     assert kafka.look(settings, {1: 0}, complete=True).unread == 3, "where that is all, the table has nothing of it"
 
 
+@pytest.mark.parametrize("value", [None, b""])
+def test_a_record_without_a_value_is_unread_like_any_other(settings, value):
+    """The client's messages are false where they have no value: a delete at the head hid all that came after it."""
+    send(settings, b"a", value, b"b")
+    found = position(settings, {0: 1})
+    assert (found.unread, found.head.offset) == (2, 1)
+    assert kafka.look(settings, {0: 1}).oldest_unread == pytest.approx(0, abs=60)
+
+
 @pytest.mark.parametrize("commits", [True, False])
 def test_markers_and_aborted_records_are_never_unread(settings, transaction, commits):
     send(settings, b"a")

@@ -4,10 +4,10 @@ from embedstream.kafka import client
 from embedstream.kafka.client import PASSING, client_config
 from embedstream.kafka.group import Member, check_members, members, set_offsets
 from embedstream.kafka.java import cluster_environment, java_config
-from embedstream.kafka.log import Head, Log, Position, look, positions
+from embedstream.kafka.log import Log, Position, look, positions
 from embedstream.kafka.offsets import count, extent
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, Undelivered, produce
-from embedstream.kafka.reading import first_records, has_record, headers_of, is_end, read, reader, record_of, tail
+from embedstream.kafka.reading import Head, has_record, headers_of, is_end, read, reader, record_of, tail
 from embedstream.kafka.topics import (
     AGAINST_A_POLICY,
     LARGEST_DEAD_LETTER,
@@ -39,7 +39,6 @@ __all__ = [
     "count",
     "ensure_topics",
     "extent",
-    "first_records",
     "has_record",
     "headers_of",
     "identity",

@@ -5,7 +5,6 @@ Whoever tells how far the pipeline is asks here, so that all tell the same numbe
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
@@ -19,36 +18,12 @@ from embedstream.kafka.reading import heads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Self
-
-    from confluent_kafka import Message
 
     from embedstream.kafka.group import Member
+    from embedstream.kafka.reading import Head
     from embedstream.settings import Settings
 
 _SPEC: Any = OffsetSpec  # untyped upstream
-# Seconds by which the clocks of machines that are well kept may differ.
-_SKEW = 5.0
-
-
-class Head(NamedTuple):
-    """The first record from an offset on; the timestamp in milliseconds since the epoch, None where it has none."""
-
-    offset: int
-    timestamp: int | None
-
-    @classmethod
-    def of(cls, message: Message) -> Self:
-        kind, timestamp = message.timestamp()
-        return cls(message.offset() or 0, timestamp if kind else None)
-
-    @property
-    def age(self) -> float | None:
-        """In seconds, by this machine's clock; not known of a record that is dated well ahead of it."""
-        if self.timestamp is None:
-            return None
-        age = time.time() - self.timestamp / 1000
-        return max(0.0, age) if age > -_SKEW else None
 
 
 class Position(NamedTuple):
@@ -177,8 +152,8 @@ def look(settings: Settings, recorded: Mapping[int, int] | None = None, *, compl
     """
     found = positions(settings, recorded, complete=complete)
     topic = settings.kafka_input_topic
-    unread = _heads(settings, topic, {each.partition: each.next for each in found if each.lag}, "read_committed")
-    held = _heads(
+    unread = heads(settings, topic, {each.partition: each.next for each in found if each.lag}, "read_committed")
+    held = heads(
         settings, topic, {each.partition: each.stable for each in found if each.behind_transaction}, "read_uncommitted"
     )
     looked = [
@@ -236,13 +211,6 @@ def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[int, tup
     end = asked(settings, lambda: of(_SPEC.latest(), IsolationLevel.READ_UNCOMMITTED))
     stable = asked(settings, lambda: of(_SPEC.latest(), IsolationLevel.READ_COMMITTED))
     return {number: (first[number], end[number], stable[number]) for number in sorted(end)}
-
-
-def _heads(settings: Settings, topic: str, offsets: Mapping[int, int], isolation: str) -> dict[int, Head | None]:
-    if not offsets:
-        return {}
-    found = heads(settings, topic, offsets, isolation=isolation)
-    return {number: Head.of(message) if message else None for number, message in found.items()}
 
 
 def _oldest(ages: Iterable[float | None]) -> float | None:

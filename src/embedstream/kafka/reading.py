@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -17,6 +17,7 @@ from embedstream.limits import HEADER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from confluent_kafka import Message
 
@@ -24,6 +25,28 @@ if TYPE_CHECKING:
 
 # Longer than an election of a partition's leader takes.
 _SILENCE = 30.0
+# Seconds by which the clocks of machines that are well kept may differ.
+_SKEW = 5.0
+
+
+class Head(NamedTuple):
+    """The first record from an offset on; the timestamp in milliseconds since the epoch, None where it has none."""
+
+    offset: int
+    timestamp: int | None
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        kind, timestamp = message.timestamp()
+        return cls(message.offset() or 0, timestamp if kind else None)
+
+    @property
+    def age(self) -> float | None:
+        """In seconds, by this machine's clock; not known of a record that is dated well ahead of it."""
+        if self.timestamp is None:
+            return None
+        age = time.time() - self.timestamp / 1000
+        return max(0.0, age) if age > -_SKEW else None
 
 
 @contextmanager
@@ -85,27 +108,15 @@ def is_end(error: KafkaError) -> bool:
     return error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - there is no public name
 
 
-def first_records(
-    settings: Settings, topic: str, offsets: Mapping[int, int], timeout: float | None = None
-) -> list[Message]:
-    """The first record of each partition from an offset on; left out where there is none, or none comes in time."""
-    return [message for message in heads(settings, topic, offsets, timeout).values() if message]
-
-
-def heads(
-    settings: Settings,
-    topic: str,
-    offsets: Mapping[int, int],
-    timeout: float | None = None,
-    *,
-    isolation: str = "read_committed",
-) -> dict[int, Message | None]:
+def heads(settings: Settings, topic: str, offsets: Mapping[int, int], isolation: str) -> dict[int, Head | None]:
     """The first record of each partition from an offset on, None where there is none up to its end.
 
     A partition of which nothing is known in time is left out.
     """
-    found: dict[int, Message | None] = {}
-    deadline = time.monotonic() + (client.TIMEOUT if timeout is None else timeout)
+    if not offsets:
+        return {}
+    found: dict[int, Head | None] = {}
+    deadline = time.monotonic() + client.TIMEOUT
     options = {"queued.min.messages": 1, "fetch.wait.max.ms": 10, "isolation.level": isolation}
     with reader(settings, **options) as consumer:
         consumer.assign([TopicPartition(topic, *place) for place in offsets.items()])
@@ -117,7 +128,7 @@ def heads(
             error = message.error()
             if error is None or is_end(error):
                 consumer.pause([TopicPartition(topic, number)])
-                found[number] = None if error else message
+                found[number] = None if error else Head.of(message)
     return found
 
 
