@@ -212,6 +212,7 @@ def test_pipelines_are_listed():
     write(SEVERAL)
     found = json.loads(run("list", "--json").output)
     assert [each["name"] for each in found] == ["messages", "articles"]
+    assert [each["parallelism"] for each in found] == [2, 3]
     assert (found[1]["topic"], found[1]["format"]) == (["shop.articles"], "protobuf a.B")
     assert len({each["mapping_hash"] for each in found}) == 2
     assert "shop.articles" in run("list").output

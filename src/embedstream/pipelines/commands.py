@@ -141,7 +141,7 @@ def _listed() -> list[dict[str, Any]]:
     path = file_of(settings)
     if path is None:
         return [of_settings(settings)]
-    return [of_pipeline(name, pipeline) for name, pipeline in load_file(path).pipelines.items()]
+    return [of_pipeline(name, pipeline, settings) for name, pipeline in load_file(path).pipelines.items()]
 
 
 @app.command()
