@@ -45,6 +45,12 @@ login() {
     eval "$exports"
 }
 
+# What the jobs of all pipelines take together, where this container has their file.
+slots() {
+    listed=$(embedstream pipelines list --json)
+    printf '%s' "$listed" | python -c 'import json, sys; print(sum(each["parallelism"] for each in json.load(sys.stdin)))'
+}
+
 case ${1:-} in
     healthy) healthy ;;
     jobmanager)
@@ -55,6 +61,13 @@ case ${1:-} in
     taskmanager)
         echo taskmanager >"$role"
         login
+        if [ -f "${EMBEDSTREAM_FILE:-}" ]; then
+            slots=${FLINK_TASK_SLOTS:-$(slots)}
+            # Of the memory in config.yaml two slots have what MAX_TEXT_BYTES asks for (limits.py); so does each of these.
+            more=$((slots > 2 ? (slots - 2) * 550 : 0))
+            run taskmanager.sh -D "taskmanager.numberOfTaskSlots=$slots" \
+                -D "taskmanager.memory.process.size=$((1728 + more))m"
+        fi
         run taskmanager.sh -D "taskmanager.numberOfTaskSlots=${FLINK_TASK_SLOTS:-${FLINK_PARALLELISM:-2}}"
         ;;
     submit)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from functools import cached_property
+from types import SimpleNamespace
 
 import fastavro
 import httpx
@@ -18,8 +19,12 @@ from embedstream.decode.formats import reader
 from embedstream.decode.protoc import ROOT, files_of_schema
 from embedstream.decode.registry import Registry
 from embedstream.decode.schema import Schema
+from embedstream.decode.spec import Decoding
 from embedstream.decode.unknown import SECONDS_UNKNOWN
+from embedstream.doctor import registry as doctor
+from embedstream.doctor.check import run
 from embedstream.errors import RegistryUnavailable, Rejected
+from embedstream.settings import load_settings
 from support.registry import GUID, Clock, framed
 
 LOCAL = [sys.executable, "-m", "embedstream.local"]
@@ -145,6 +150,26 @@ def test_json_schema(stack, read):
     schema = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "title": "T"}
     id = stack.register("json-value", json.dumps(schema), "JSON")
     assert read(framed(id, '{"text": "é"}'.encode())) == {"text": "é"}
+
+
+def test_doctor_looks_at_the_topic_s_latest_schema(stack):
+    def look(**mapping):
+        decoding = Decoding(format="registry", registry=stack.url, **mapping)
+        world = SimpleNamespace(settings=load_settings(kafka_input_topic="looked-at", decoding=decoding))
+        return [(each.state, each.fact) for each in run([each._replace(needs=()) for each in doctor.CHECKS], world)]
+
+    _, missing, unknown = look(text="value.title")
+    assert missing == ("warn", f"{stack.url} has no subject looked-at-value")
+    assert unknown[0] == "skipped"
+    for fields in (["title"], ["title", "body"]):
+        article = {
+            **ARTICLE,
+            "fields": [{"name": name, "type": ["null", "string"], "default": None} for name in fields],
+        }
+        stack.register("looked-at-value", json.dumps(article))
+    assert [state for state, _ in look(text=["value.title", "value.body"])] == ["ok"] * 3
+    fact = "version 2 of looked-at-value has no field titel (did you mean title?), read by value.titel"
+    assert look(text="value.titel")[2] == ("warn", fact)
 
 
 @pytest.mark.parametrize("header", [None, b"\1" + GUID.bytes])

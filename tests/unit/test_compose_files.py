@@ -9,12 +9,16 @@ import pytest
 import yaml
 
 from embedstream.jars import locked_jars
+from embedstream.limits import slot_heap_bytes
 from embedstream.local.flink import shipped_configuration
+from embedstream.pipelines.choice import DECIDED
 from embedstream.settings import OF_NO_VARIABLE, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
+PIPELINES_TEXT = (ROOT / "compose.pipelines.yaml").read_text()
+PIPELINES = yaml.safe_load(PIPELINES_TEXT)
 FLINK = ("flink-jobmanager", "flink-taskmanager", "flink-submit")
 DOCKERFILES = sorted((ROOT / "deploy").glob("*/Dockerfile"))
 SCRIPTS = [ROOT / "e2e_test.sh", ROOT / ".ci" / "run", *sorted((ROOT / "deploy").rglob("*.sh"))]
@@ -109,13 +113,24 @@ def test_the_least_version_of_compose_is_stated_where_it_is_looked_for():
         assert tuple(map(int, stated)) == least, path
 
 
+def test_the_pipelines_file_states_its_least_version_of_compose():
+    """An env_file that need not be there; `!reset` and `!override` would want a newer one."""
+    since = next(since for since, what, _ in SINCE if what == "env_file.path")
+    assert all("required" in each for service in PIPELINES["services"].values() for each in service["env_file"])
+    assert "!" not in PIPELINES_TEXT
+    for path in ("compose.pipelines.yaml", "docs/howto/docker.md"):
+        stated = re.findall(r"Compose (\d+)\.(\d+)\.(\d+)", (ROOT / path).read_text())
+        assert since in {tuple(map(int, each)) for each in stated}, path
+
+
 def test_every_port_s_variable_is_explained():
     text = (ROOT / "docs" / "howto" / "docker.md").read_text()
     assert all(variable in text for variable in re.findall(r"\w+_HOST_PORT", (ROOT / "compose.yaml").read_text()))
 
 
 def test_every_variable_of_the_stack_is_in_the_example():
-    used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
+    files = (ROOT / "compose.yaml").read_text() + re.sub(r"#.*", "", PIPELINES_TEXT)
+    used = set(re.findall(r"\$\{([A-Z_]+)", files))
     shown = set(re.findall(r"^# ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
     assert used == shown
 
@@ -193,3 +208,84 @@ def test_the_locks_of_the_images_are_parts_of_the_lock(name):
     pins = {line.split(" ")[0] for line in whole if "==" in line}
     assert {line.split(" ")[0] for line in part if "==" in line} <= pins
     assert not re.search(r"^torch==", "\n".join(part), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["flink-taskmanager", "flink-submit"])
+def test_pipelines_of_a_file_reach_who_reads_it(name):
+    """The submitter reads the file, the TaskManager counts its slots by it; both may need what it refers to."""
+    service = PIPELINES["services"][name]
+    environment = service["environment"]
+    assert {variable for variable, value in environment.items() if value == ""} == {each.upper() for each in DECIDED}
+    assert environment.keys() <= SERVICES[name]["environment"].keys()
+    (volume,) = service["volumes"]
+    assert volume["source"] == "${EMBEDSTREAM_FILE:-embedstream.yaml}"
+    assert (volume["target"], volume["read_only"]) == (environment["EMBEDSTREAM_FILE"], True)
+    assert volume["bind"] == {"create_host_path": False}
+    assert {each["source"] for each in service["configs"]} == PIPELINES["configs"].keys()
+
+
+def test_the_pipelines_file_changes_no_other_service():
+    assert PIPELINES["services"].keys() < SERVICES.keys()
+    assert PIPELINES["services"].keys() == {"flink-taskmanager", "flink-submit"}
+
+
+TWO = """version: 1
+pipelines:
+  a: {topic: a, table: a_rows}
+  b: {topic: b, table: b_rows, parallelism: 3}
+"""
+
+
+@pytest.fixture
+def task_manager(tmp_path):
+    """The arguments with which the image starts Flink's script, by the environment; or what it prints when it fails."""
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    installed = Path(sys.executable).parent
+    # Which logins there are is another question, and takes its time.
+    command = f'[ "$1" = flink-env ] || exec {installed}/embedstream "$@"'
+    for name, line in {"taskmanager.sh": 'printf "%s\\n" "$@"', "embedstream": command}.items():
+        (scripts / name).write_text(f"#!/bin/sh\n{line}\n")
+        (scripts / name).chmod(0o755)
+    entrypoint = (ROOT / "deploy" / "flink" / "entrypoint.sh").read_text()
+    (tmp_path / "entrypoint.sh").write_text(entrypoint.replace("role=/tmp/role", f"role={tmp_path}/role"))
+
+    def start(**environment):
+        path = f"{scripts}:{installed}:/usr/bin:/bin"
+        done = subprocess.run(
+            ["/bin/sh", tmp_path / "entrypoint.sh", "taskmanager"],
+            env={"PATH": path, "FLINK_HOME": tmp_path, "FLINK_LOG_DIR": tmp_path, **environment},
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout.split() if done.returncode == 0 else done.stderr
+
+    return start
+
+
+def test_slots_and_memory_add_up_over_the_pipelines(task_manager, tmp_path):
+    path = tmp_path / "pipelines.yaml"
+    path.write_text(TWO)
+    slots, memory = "taskmanager.numberOfTaskSlots", "taskmanager.memory.process.size"
+    without = ["start-foreground", "-D", f"{slots}=2"]
+    assert task_manager() == without
+    assert task_manager(EMBEDSTREAM_FILE=str(tmp_path / "elsewhere.yaml")) == without
+    five = ["start-foreground", "-D", f"{slots}=5", "-D", f"{memory}=3378m"]
+    assert task_manager(EMBEDSTREAM_FILE=str(path)) == five
+    last = task_manager(EMBEDSTREAM_FILE=str(path), FLINK_TASK_SLOTS="2", FLINK_PROPERTIES=f"{memory}: 2g")
+    assert last == ["start-foreground", "-D", f"{slots}=2", "-D", f"{memory}=1728m", "-D", f"{memory}=2g"]
+
+
+def test_a_task_manager_without_its_pipelines_says_what_is_wrong(task_manager, tmp_path):
+    path = tmp_path / "pipelines.yaml"
+    path.write_text("version: 1\npipelines: {a: {topic: a}}\n")
+    assert "pipelines.a.table" in task_manager(EMBEDSTREAM_FILE=str(path))
+
+
+@pytest.mark.parametrize("slots", [2, 3, 10, 40])
+def test_each_slot_has_the_heap_that_a_record_of_the_longest_text_needs(slots):
+    """As Flink divides the memory of a TaskManager, by its defaults and config.yaml."""
+    config = yaml.safe_load((ROOT / "deploy" / "flink" / "config.yaml").read_text())
+    process = int(config["taskmanager.memory.process.size"].removesuffix("m")) + (slots - 2) * 550
+    flink = process - 256 - min(max(192, process / 10), 1024)
+    heap = flink * (1 - 0.1 - config["taskmanager.memory.managed.fraction"]) - 128
+    assert (heap - 64) / slots * 2**20 >= slot_heap_bytes(Settings.model_fields["max_text_bytes"].default)

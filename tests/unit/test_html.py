@@ -40,8 +40,12 @@ SEEN = [
     ("<img alt=x src=data:image/png;base64,AAAA///>caption", "caption"),
     ("<select><option>a<option>b</select>", "a\nb"),
     ("<title>", ""),
-    ("a\0b", "a\ufffdb"),
-    ("a\ud800b", "a\ufffdb"),
+    ("a\0b", "a\ud800b"),
+    ("a\udfffb", "a\ud800b"),
+    ("a\0\ue000&#xe001;&amp;#xe002;\udfffb", "a\ud800\ue000\ue001&#xe002;\ud800b"),
+    ("<p title='\0'>a<p hidden>\0</p>", "a"),
+    ("a\ufffdb&#0;", "a\ufffdb\ufffd"),
+    ("a<\0b>c", "a<\ud800b>c"),
 ]
 
 

@@ -185,6 +185,26 @@ def test_what_postgresql_cannot_store_is_replaced_and_noted():
     assert json.loads(clean.metadata) == {"a": "é", "n": "\\u0000"}
 
 
+def test_a_colon_within_a_part_of_an_id_is_not_told_from_one_between_two():
+    """Ids of tables that are there must not change."""
+    ids = {
+        one(value, "k", id=("value.a", "value.b"), text="'x'").id
+        for value in ({"a": "a:b", "b": "c"}, {"a": "a", "b": "b:c"})
+    }
+    assert ids == {"a:b:c"}
+
+
+@pytest.mark.parametrize("character", ["\0", "\udfff"], ids=["NUL", "surrogate"])
+@pytest.mark.parametrize("text", [{"from": "value.a", "as": "html"}, "from_html(value.a)"], ids=["as", "function"])
+def test_what_is_replaced_in_html_is_noted_where_it_is_seen(text, character):
+    message = one({"a": f"<p>x{character}<p>y"}, "k", text=text)
+    assert (message.text, json.loads(message.metadata)) == ("x\ufffd\ny", {"sanitized": True})
+    parts = {"from": ("value.b", "value.a"), "as": "html"}
+    assert one({"a": character, "b": "x"}, "k", text=parts).text == "x\n\n\ufffd"
+    for html in (f"<p title='{character}'>x", f"x<!--{character}-->", "x\ufffd"):
+        assert json.loads(one({"a": html}, "k", text=text).metadata) == {}
+
+
 def test_metadata():
     value = {"a": "x", "n": 12345678901234567890123, "f": 0.1, "z": None}
     assert json.loads(one(value, "k", text="value.a", metadata="*").metadata) == value

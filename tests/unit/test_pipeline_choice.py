@@ -207,11 +207,23 @@ def test_a_bad_file_is_something_wrong_and_none_is_not_able_to_run():
     assert isinstance(run("check").exception, ConfigError)
 
 
+@pytest.mark.parametrize(
+    ("id", "notes"), [("[value.a, key]", 1), ("[value.a]", 0), ("value.a", 0), ("null", 0)], ids=str
+)
+def test_ids_of_parts_that_may_meet_are_noted_and_stay_what_they_are(id, notes):
+    write(ONE.replace("text_message_embeddings", f"t, id: {id}"))
+    done = run("check")
+    assert (done.exit_code, done.stdout) == (0, "messages: ok\n")
+    assert done.stderr.count("messages: note: the parts of id are joined by a colon as they are") == notes
+    assert len(json.loads(run("check", "--json").output)["pipelines"][0]["notes"]) == notes
+
+
 def test_pipelines_are_listed():
     assert [each["name"] for each in json.loads(run("list", "--json").output)] == ["embedstream"]
     write(SEVERAL)
     found = json.loads(run("list", "--json").output)
     assert [each["name"] for each in found] == ["messages", "articles"]
+    assert [each["parallelism"] for each in found] == [2, 3]
     assert (found[1]["topic"], found[1]["format"]) == (["shop.articles"], "protobuf a.B")
     assert len({each["mapping_hash"] for each in found}) == 2
     assert "shop.articles" in run("list").output

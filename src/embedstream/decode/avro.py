@@ -15,6 +15,7 @@ A number that is none of these, as PostgreSQL's infinite dates are, stays a numb
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
@@ -84,15 +85,28 @@ _UNNAMED = {"bytes": "base64", "fixed": "base64", "float": "float32"}
 def compile_avro(schema: Schema) -> Decoder:
     """Raises Unusable."""
     LOGICAL_READERS.update(_READERS)
-    try:
+    with _refusals():
         parsed, named = _parse(schema)
         is_recursive = _is_recursive(parsed, named, frozenset(), set())
+    # The compiled one follows the bytes of a recursive schema without any bound, until the stack ends the process.
+    return _decoder(_read_py.schemaless_reader if is_recursive else fastavro.schemaless_reader, parsed)
+
+
+def parsed_avro(schema: Schema) -> tuple[Node, dict[str, Node]]:
+    """A schema as fastavro has it, and its named types by their full names; raises Unusable."""
+    with _refusals():
+        parsed, named = _parse(schema)
+    return parsed["fields"][0]["type"], named
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
     except RecursionError:
         raise Unusable("nests too deep") from None
     except (ValueError, TypeError, KeyError, AttributeError, fastavro.schema.SchemaParseException) as exc:
         raise Unusable(f"is no Avro schema ({type(exc).__name__}: {exc})") from exc
-    # The compiled one follows the bytes of a recursive schema without any bound, until the stack ends the process.
-    return _decoder(_read_py.schemaless_reader if is_recursive else fastavro.schemaless_reader, parsed)
 
 
 def _decoder(read: Callable[..., Any], parsed: Node) -> Decoder:

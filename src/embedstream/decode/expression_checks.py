@@ -36,11 +36,11 @@ class ExpressionError(ConfigError):
 
 
 class Reads(NamedTuple):
-    """The roots, the headers, and the attributes of the event that an expression reads by name."""
+    """The roots, the headers, and the fields of other roots that an expression reads by name."""
 
     roots: frozenset[str]
     headers: frozenset[str]
-    attributes: frozenset[str]
+    fields: frozenset[tuple[str, str]]
 
 
 def checked(tree: dict[str, Any], text: str, *, item: bool) -> Reads:
@@ -49,7 +49,7 @@ def checked(tree: dict[str, Any], text: str, *, item: bool) -> Reads:
         check.visit(tree, at_root=True)
     except RecursionError:
         raise ExpressionError("the expression nests too deep") from None
-    return Reads(frozenset(check.roots), frozenset(check.headers), frozenset(check.attributes))
+    return Reads(frozenset(check.roots), frozenset(check.headers), frozenset(check.fields))
 
 
 class _Check:
@@ -58,7 +58,7 @@ class _Check:
         self._known = ROOTS if item else ROOTS[:-1]
         self.roots: set[str] = set()
         self.headers: set[str] = set()
-        self.attributes: set[str] = set()
+        self.fields: set[tuple[str, str]] = set()
 
     def visit(self, node: dict[str, Any], *, at_root: bool) -> None:
         """`at_root` says whether names are those of ROOTS here, or else fields of some value."""
@@ -87,8 +87,8 @@ class _Check:
             first, second, *_ = node["children"]
             if first == _HEADERS:
                 self._header(second)
-            elif first == _EVENT and second["type"] == "field":
-                self.attributes.add(second["value"])
+            elif first["type"] == second["type"] == "field":
+                self.fields.add((first["value"], second["value"]))
 
     def _root(self, name: str) -> None:
         if name == "headers":
@@ -150,7 +150,6 @@ class _Check:
 
 
 _HEADERS = {"type": "field", "children": [], "value": "headers"}
-_EVENT = {"type": "field", "children": [], "value": "event"}
 
 
 def _columns(text: str, name: str) -> Iterable[int]:

@@ -39,7 +39,7 @@ _FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeE
 class Compiled(NamedTuple):
     """An expression that can be evaluated; `path` are the names of a plain one, else None.
 
-    `roots`, `headers` and `attributes` (of the event) are what it reads.
+    `roots`, `headers` and `fields` (root and name) are what it reads.
 
     `get` raises Rejected (`mapping_failed`), which names the expression and quotes no value.
     """
@@ -48,7 +48,7 @@ class Compiled(NamedTuple):
     get: Get
     roots: frozenset[str]
     headers: frozenset[str]
-    attributes: frozenset[str]
+    fields: frozenset[tuple[str, str]]
     path: tuple[str, ...] | None
     conjuncts: tuple[Compiled, ...] = ()
     """The parts of an expression that is `a && b`, all of which must hold; else none."""

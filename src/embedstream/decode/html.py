@@ -7,6 +7,7 @@ minutes), so that it is given what matters for the text alone: tags of blocks, w
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import TYPE_CHECKING
 
 from selectolax.lexbor import LexborHTMLParser
@@ -47,15 +48,31 @@ _HIDDEN = re.compile(
     re.IGNORECASE,
 )
 _SPACES = re.compile(r"[ \t\n\r\f]+")
+_UNSTORABLE = "\ud800"
+_UNPARSABLE = re.compile("[\0\ud800-\udfff]")
+_PRIVATE_USE = range(0xE000, 0xF900)
 
 
 def visible_text(html: str) -> str:
-    """Its words in their order: a line for each block, a space between the cells of a table, no markup."""
-    parser = LexborHTMLParser(_TOKEN.sub(_Tamer(), storable(html)))
+    """Its words in their order: a line for each block, a space between the cells of a table, no markup.
+
+    What PostgreSQL cannot store is half of a surrogate pair there: no white space, and replaced when it is stored.
+    """
+    marked, mark = _marked(html)
+    parser = LexborHTMLParser(_TOKEN.sub(_Tamer(), marked))
     text = _Text()
     if parser.root:
         _walk(parser.root, text)
-    return text.joined()
+    return text.joined().replace(mark, _UNSTORABLE) if mark else text.joined()
+
+
+def _marked(html: str) -> tuple[str, str]:
+    """With a character in place of what cannot be parsed, and that character: one that else stands nowhere in it."""
+    if storable(html) == html:
+        return html, ""
+    used = {*html, *unescape(html)}
+    mark = next((chr(code) for code in _PRIVATE_USE if chr(code) not in used), "\N{REPLACEMENT CHARACTER}")
+    return _UNPARSABLE.sub(mark, html), mark
 
 
 class _Tamer:

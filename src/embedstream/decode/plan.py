@@ -55,8 +55,8 @@ class Plan(NamedTuple):
         names = self.envelope.headers.union(*(compiled.headers for compiled in self.compiler.compiled))
         if self.decoding.envelope != "cloudevents":
             return names
-        attributes = frozenset[str]().union(*(compiled.attributes for compiled in self.compiler.compiled))
-        return names | {f"ce_{name}" for name in attributes}
+        fields = frozenset[tuple[str, str]]().union(*(compiled.fields for compiled in self.compiler.compiled))
+        return names | {f"ce_{name}" for root, name in fields if root == "event"}
 
     @property
     def reads_key(self) -> bool:

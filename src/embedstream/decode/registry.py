@@ -65,6 +65,17 @@ class Registry:
         """The types of schemas that it knows; raises RegistryUnavailable."""
         return self._get("/schemas/types", list[str])
 
+    def latest(self, subject: str) -> tuple[int, Schema] | None:
+        """The subject's newest version that was not deleted; None where there is no such subject, or none is left.
+
+        Raises RegistryUnavailable, Unusable.
+        """
+        try:
+            root = self._get(f"/subjects/{quote(subject, safe='')}/versions/latest", _Answer, deleted=False)
+        except _NotFound:
+            return None
+        return root.version, self._whole(root)
+
     def schema(self, id: SchemaId) -> Schema:
         """By its number, or by its GUID; raises RegistryUnavailable, Rejected, Unusable."""
         schema = self._schemas.get(id)
@@ -77,13 +88,16 @@ class Registry:
             self._reject_unknown(id)
         try:
             root = self._get(f"/schemas/{'guids' if isinstance(id, UUID) else 'ids'}/{id}", _Answer)
-            schema = Schema(root.schema_type, root.schema, self._references(root))
+            schema = self._whole(root)
         except _NotFound as exc:
             if self._unknown.is_up(id):
                 self._reject_unknown(id)
             raise RegistryUnavailable(f"the schema registry at {self.url} does not know schema {id} yet") from exc
         self._unknown.forget(id)
         return schema
+
+    def _whole(self, root: _Answer) -> Schema:
+        return Schema(root.schema_type, root.schema, self._references(root))
 
     def _reject_unknown(self, id: SchemaId) -> None:
         reject(
@@ -109,10 +123,10 @@ class Registry:
             self._add_references(answer, found, seen)
             found[each.name] = Reference(each.name, answer.schema)
 
-    def _get(self, path: str, kind: type[T]) -> T:
+    def _get(self, path: str, kind: type[T], *, deleted: bool = True) -> T:
+        """A schema that was `deleted` still reads what was written by it."""
         try:
-            # A schema that was deleted still reads what was written by it.
-            response = self._http.get(self.url + path, params={"deleted": "true"})
+            response = self._http.get(self.url + path, params={"deleted": "true"} if deleted else None)
         except httpx.HTTPError as exc:
             raise RegistryUnavailable(
                 f"the schema registry at {self.url} does not answer ({type(exc).__name__})"
@@ -159,6 +173,7 @@ class _Answer(msgspec.Struct):
     schema: str
     schema_type: str = msgspec.field(name="schemaType", default="AVRO")
     references: list[_Reference] = []
+    version: int = 0
 
 
 class _Error(msgspec.Struct):

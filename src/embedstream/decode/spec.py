@@ -144,7 +144,7 @@ class Decoding(Strict):
     each: Expression | None = Field(None, description="list whose items are a message each")
     where: Expression | None = Field(None, description="condition; what does not meet it is counted as filtered")
     delete: Expression | None = Field(None, description="condition under which the record deletes its id")
-    id: Expressions | None = Field(None, description="parts of a list are joined by a colon")
+    id: Expressions | None = Field(None, description="parts of a list are joined by a colon, as they are")
     text: Expressions | TextSource | None = Field(None, description="parts of a list are joined by a blank line")
     timestamp: Expression | TimestampSource | None = Field(None, description="when it happened; shown, and searched by")
     version: Expression | None = Field(

@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstream import store
+from embedstream.doctor import registry
 from embedstream.doctor.check import Check, Verdict, fail, ok, warn
+from embedstream.doctor.registry import decoding_of
 from embedstream.pipelines.trying import latest, tried
 
 if TYPE_CHECKING:
-    from embedstream.decode.spec import Decoding
     from embedstream.doctor.world import World
 
 _SAMPLE = 50
 
 
-def _decoding(world: World) -> Decoding:
-    if world.settings.decoding is None:
-        raise TypeError("only a pipeline with a mapping is checked for it")
-    return world.settings.decoding
-
-
 def _decoder(world: World) -> Verdict:
     _ = world.decode  # it raises what keeps it from being made
-    decoding = _decoding(world)
+    decoding = decoding_of(world)
     return ok(f"mapping {decoding.mapping_hash} reads {decoding.formats.value}, envelope {decoding.envelope}")
-
-
-def _registry(world: World) -> Verdict:
-    from embedstream.decode.registry import Registry  # noqa: PLC0415 - of the extra `decode`
-
-    access = _decoding(world).registry
-    if access is None:
-        return ok("no schema registry is asked")
-    registry = Registry(access, Path())
-    try:
-        return ok(f"{registry.url} knows schemas of {', '.join(registry.check())}")
-    finally:
-        registry.close()
 
 
 def _deletes(world: World) -> Verdict:
     from embedstream.decode.plan import ids_need_value  # noqa: PLC0415 - of the extra `decode`
 
-    if needing := ids_need_value(_decoding(world)):
+    if needing := ids_need_value(decoding_of(world)):
         return warn(
             f"the id needs more than the key ({', '.join(needing)}): a record with a null value deletes nothing",
             "take id from key, or have deletes sent as values that `delete` recognises",
@@ -71,7 +52,7 @@ def _sample(world: World) -> Verdict:
 def _table(world: World) -> Verdict:
     """Jobs write down what they read with when they begin."""
     terms = store.read_terms(world.connection, world.settings)
-    ours = _decoding(world).mapping_hash
+    ours = decoding_of(world).mapping_hash
     if terms is None or not terms.has_begun:
         return ok("no job has written the table yet")
     if terms.mapping != ours:
@@ -90,7 +71,7 @@ def _table(world: World) -> Verdict:
 
 CHECKS = (
     Check("mapping.decoder", _decoder),
-    Check("mapping.registry", _registry, ("mapping.decoder",)),
+    *registry.CHECKS,
     Check("mapping.deletes", _deletes, ("mapping.decoder",)),
     Check("mapping.sample", _sample, ("mapping.registry", "broker.reachable")),
     Check("mapping.table", _table, ("mapping.decoder", "database.table")),

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from embedstream.pipelines.file import Loaded
     from embedstream.settings import Settings
 
+_JOINED_ID = (
+    "the parts of id are joined by a colon as they are: records of which two parts hold colons may become one row"
+)
+
 app = command_group(
     "Check and list the pipelines of the file embedstream.yaml, or of that which EMBEDSTREAM_FILE names."
 )
@@ -48,6 +52,9 @@ def check(json: AsJson = False) -> None:
         say(as_json({"file": str(path), "ok": ok, "pipelines": found}))
     else:
         say("\n".join(line for each in found for line in _lines(path, each)))
+        for each in found:
+            for note in each["notes"]:
+                say(f"{each['name']}: note: {note}", to_stderr=True)
     raise typer.Exit(not ok)
 
 
@@ -78,7 +85,8 @@ def _tested(loaded: Loaded) -> Iterator[dict[str, Any]]:
             place = problem(loaded.root, ("pipelines", name, *failure.path), str(failure))
             facts = {"line": place.place.line, "column": place.place.column, "path": place.path}
             found.append({**facts, "expected": failure.expected, "got": failure.got})
-        yield {"name": name, "ok": not found, "tests": len(pipeline.tests), "failures": found}
+        notes = [_JOINED_ID] if isinstance(pipeline.id, tuple) and len(pipeline.id) > 1 else []
+        yield {"name": name, "ok": not found, "tests": len(pipeline.tests), "failures": found, "notes": notes}
 
 
 def _lines(path: Path, facts: dict[str, Any]) -> Iterator[str]:
@@ -141,7 +149,7 @@ def _listed() -> list[dict[str, Any]]:
     path = file_of(settings)
     if path is None:
         return [of_settings(settings)]
-    return [of_pipeline(name, pipeline) for name, pipeline in load_file(path).pipelines.items()]
+    return [of_pipeline(name, pipeline, settings) for name, pipeline in load_file(path).pipelines.items()]
 
 
 @app.command()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 
-def of_pipeline(name: str, pipeline: Pipeline) -> dict[str, Any]:
+def of_pipeline(name: str, pipeline: Pipeline, base: Settings) -> dict[str, Any]:
     return {
         "name": name,
         "topic": list(pipeline.topics),
@@ -20,6 +20,7 @@ def of_pipeline(name: str, pipeline: Pipeline) -> dict[str, Any]:
         "job": pipeline.job_name(name),
         "group": pipeline.group_id(name),
         "dead_letters": pipeline.dead_letter_topic(name),
+        "parallelism": pipeline.parallelism or base.flink_parallelism,
         **_of_decoding(pipeline.decoding),
     }
 
@@ -33,6 +34,7 @@ def of_settings(settings: Settings) -> dict[str, Any]:
         "job": settings.flink_job_name,
         "group": settings.kafka_group_id,
         "dead_letters": settings.kafka_dead_letter_topic,
+        "parallelism": settings.flink_parallelism,
         **_of_decoding(settings.decoding or Decoding()),
     }
 
