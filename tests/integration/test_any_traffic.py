@@ -46,8 +46,9 @@ class Step(NamedTuple):
     crash_after: int | None
 
 
+COUNTS = st.tuples(*[st.integers(1, 6)] * 2)
 STEPS = st.lists(
-    st.builds(Step, st.integers(0, 4), st.tuples(*[st.integers(0, 5)] * 2), st.none() | st.integers(0, 9)), max_size=10
+    st.builds(Step, st.integers(0, 3), COUNTS, st.none() | st.none() | st.integers(0, 9)), min_size=8, max_size=16
 )
 
 

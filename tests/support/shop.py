@@ -13,7 +13,7 @@ from embedstream.decode.spec import Chunks, Decoding
 from support.avro import AvroWriter
 from support.registry import framed
 
-PARAGRAPHS = [f"Paragraph {n} has just as many words as leave no room for another one." for n in range(9)]
+PARAGRAPHS = [f"Paragraph {n} has just as many words as leave no room for another one." for n in range(5)]
 POISON = "A paragraph of poison has just as many words as leave no room at all."
 KEY = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
 DECIMAL = {
@@ -82,9 +82,9 @@ class Sent(NamedTuple):
     key: bytes | None = b"k"
 
 
-IDS, TIMES, PARTITIONS = st.integers(0, 3), st.integers(0, 9), st.integers(0, 1)
+IDS, TIMES, PARTITIONS = st.integers(0, 2), st.integers(0, 9), st.integers(0, 1)
 TITLES, LANGS = st.sampled_from(["One", "Two"]), st.sampled_from([None, "de", "en"])
-TEXTS = st.lists(st.sampled_from([*PARAGRAPHS, POISON]), max_size=7).map(tuple)
+TEXTS = st.lists(st.sampled_from([*PARAGRAPHS * 4, POISON]), max_size=7).map(tuple)
 KEYS = IDS.map(lambda id: WRITERS[1]({"id": id}))
 
 
