@@ -60,19 +60,27 @@ class Job:
         self.producer.flush()
 
     def run(self, *, commit=True, dead_letters=True, again=False):
-        messages = [m for m in self._messages() if again or self._place(m) not in self.done]
+        messages = [m for m in self.messages() if again or self._place(m) not in self.done]
         self.done |= {self._place(m) for m in messages}
-        records = [topics.record_of(message, headers_of(self.settings)) for message in messages]
-        table = (store.DocumentStore if self.splitter else store.TableStore)(self.settings, SPACE)
-        make, more = (DocumentIngest, [self.splitter]) if self.splitter else (Ingest, [])
-        decode = decoder_of(self.settings, SPACE.model_name)
-        outcomes = make(self.embedder, table, decode, Patience(), *more)(records)
+        ingest, table = self.worker()
+        letters = self.deliver(ingest, messages)
         table.close()
-        letters = [self._letter(m, outcome) for m, outcome in zip(messages, outcomes, strict=True) if outcome.error]
         if dead_letters:
             topics.produce(self.settings, self.settings.kafka_dead_letter_topic, letters)
         if commit:
             self.commit()
+
+    def worker(self):
+        """What ingests, and its store, as a worker of the job has them; whoever asks for them closes the store."""
+        table = (store.DocumentStore if self.splitter else store.TableStore)(self.settings, SPACE)
+        make, more = (DocumentIngest, [self.splitter]) if self.splitter else (Ingest, [])
+        decode = decoder_of(self.settings, SPACE.model_name)
+        return make(self.embedder, table, decode, Patience(), *more), table
+
+    def deliver(self, ingest, messages):
+        """One micro-batch; returns its dead letters."""
+        outcomes = ingest([topics.record_of(message, headers_of(self.settings)) for message in messages])
+        return [self._letter(m, outcome) for m, outcome in zip(messages, outcomes, strict=True) if outcome.error]
 
     def begin(self, **options):
         """As a submission does; what is behind the places that it chooses is read again."""
@@ -89,7 +97,7 @@ class Job:
         ) as consumer:
             consumer.commit(offsets=places, asynchronous=False)
 
-    def _messages(self):
+    def messages(self):
         ranges = [audit_range(each) for each in topics.positions(self.settings)]
         for batch in records.read(self.settings, self.settings.kafka_input_topic, ranges):
             yield from batch
