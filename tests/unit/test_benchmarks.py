@@ -21,7 +21,9 @@ from benchmarks.plan import WARM_UP, Contender, Plan, Skipped
 from benchmarks.plot import bars
 from benchmarks.scenarios.engine import PEERS
 from benchmarks.scenarios.replay import Seen, rate
+from benchmarks.shapes import rows, shapes
 from benchmarks.texts import fingerprint, prose
+from embedstream.decode.message import Rules
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -214,3 +216,13 @@ def test_headlines_are_ratios_of_the_same_rounds():
     assert "| service, 64 texts a request, 4 connections | 21 texts/s | 1.05 times engine |" in headlines([service])
     assert placed("a\n<!-- headlines -->\nold\n<!-- /headlines -->\nb", text).count(text) == 1
     assert headlines([]) == ""
+
+
+def test_the_shapes_hold_the_same_messages():
+    """What is compared is the form alone: each gives the id, the text and the metadata of its row."""
+    texts = ["A text.", "Another \u00e9."]
+    for name, shape in shapes(Rules(None, 1000)).items():
+        for text, (message,) in zip(texts, map(shape.decode, shape.records(rows(texts))), strict=True):
+            assert text in message.text, name
+            assert message.id.startswith("article-"), name
+            assert ("number" in message.metadata) == (name != "plain text"), name
