@@ -126,7 +126,9 @@ def test_stop_takes_a_savepoint_and_nothing_is_read_again(compose, eventually):
     producer = ("kafka-console-producer", "--bootstrap-server", "kafka:29092", "--topic", "text-messages")
     dead = compose.status()["dead_letters"] + 5
     compose("exec", "-T", "kafka", *producer, stdin='{"id": "bad", "text": 1}\n' * 5)
-    eventually(lambda: compose.status()["dead_letters"] == dead)  # they are flushed after the table's progress
+    # They are flushed after the table's progress, and Flink commits up to ten seconds later.
+    eventually(lambda: compose.status()["dead_letters"] == dead)
+    eventually(lambda: all(each["committed"] == each["end"] for each in compose.status()["partitions"]))
     compose("stop")
     assert re.search(r"stopped job embedstream with savepoint \S+", compose.logs("flink-submit"))
     compose.up()

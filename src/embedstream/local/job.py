@@ -81,7 +81,7 @@ class Job(Part):
         return bool(lines)
 
     def before_stop(self) -> str | None:
-        """Stop with a savepoint: what has been read is committed, and not read again at the next start."""
+        """Stop with a savepoint: what has been read is stored, and most of it not read again at the next start."""
         try:
             cluster = Cluster(self._settings)
             job = cluster.job(self._settings.flink_job_name)
