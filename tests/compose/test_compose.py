@@ -177,9 +177,9 @@ def test_an_override_takes_effect(compose, eventually):
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"PGVECTOR_DIMENSION": "512"}, "PGVECTOR_DIMENSION=512, but the service embeds with"),
+        ({"PGVECTOR_DIMENSION": "512"}, "PGVECTOR_DIMENSION is 512, but the service's vectors have 384"),
         ({"EMBEDDING_SERVICE_URL": "http://embedding-service:1"}, "no embedding service answers at"),
-        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka:1"}, "check KAFKA_BOOTSTRAP_SERVERS"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka:1"}, "no Kafka answers at kafka:1"),
         ({"PGVECTOR_PASSWORD": "wrong"}, "password authentication failed"),
     ],
     ids=lambda value: "".join(value) if isinstance(value, dict) else "",
