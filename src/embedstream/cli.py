@@ -9,7 +9,7 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -200,6 +200,10 @@ def search(
     ef_search: Annotated[
         int | None, typer.Option(min=1, max=1000, help="More find what the index misses, and take longer.")
     ] = None,
+    by: Annotated[
+        Literal["chunk", "document"],
+        typer.Option(help="What a row is where texts are in chunks: a chunk, or a document with its nearest chunk."),
+    ] = "chunk",
     pipeline: OfPipeline = None,
     json: AsJson = False,
 ) -> None:
@@ -207,9 +211,10 @@ def search(
 
     Example: embedstream search "parse a date from a string" -k 5 --where kind=function
     """
-    from embedstream.search import Wishes, parse_where, search
+    from embedstream.search import Wishes, parse_where, search, search_documents
 
-    hits = search(pipeline_settings(pipeline), words, Wishes(count, parse_where(where or ()), exact, ef_search))
+    look = search_documents if by == "document" else search
+    hits = look(pipeline_settings(pipeline), words, Wishes(count, parse_where(where or ()), exact, ef_search))
     if json:
         say(as_json([hit._asdict() for hit in hits]))
     else:
