@@ -86,7 +86,7 @@ def drop(settings: Settings, kind: Kind = "vector") -> Index:
 def _already(settings: Settings, index: Index, kind: Kind) -> str:
     """One index of a table is built at a time, of whatever kind: builds wait for each other's transactions."""
     table = settings.pgvector_table
-    if index.state != "building" and kind != "vector":
+    if index.state != "building":
         return f"another index of table {table} is being built: embedstream index status"
     backend = f" (backend {index.pid})" if index.pid else ""
     return f"the index of table {table} is being built already{backend}: {command('status', kind)}"
