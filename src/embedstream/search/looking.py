@@ -86,7 +86,8 @@ class _Look:
             headline=MARKED if request.highlight and _marking(request) else SQL("NULL"),
         )  # fmt: skip
         self._facts: dict[str, Any] = {
-            **conditions, "vector": vector, "ef_search": request.ef_search, "marking": _marking(request),
+            **conditions, "vector": vector and _array(vector), "ef_search": request.ef_search,
+            "marking": _marking(request),
         }  # fmt: skip
 
     def answer(self) -> Answer:
@@ -96,7 +97,7 @@ class _Look:
         as_of = read_as_of(self._connection, self._settings, freshness)
         self._connection.execute(self._statements["tune"], {**self._facts, "window": WINDOWS[0]})
         if self._request.id is not None:
-            self._facts["vector"] = self._like(self._request.id)
+            self._facts["vector"] = _array(self._like(self._request.id))
         ranked = self._ranked()
         page = ranked.rows[self._request.offset : self._request.end]
         hits = self._hits(page)
@@ -187,6 +188,11 @@ class _Look:
             rows = self._connection.execute(self._statements["chunks"], facts)
             return {row[:2]: row[2:] for row in rows}
         return {row[:1]: row[1:] for row in self._connection.execute(self._statements["rows"], facts)}
+
+
+def _array(vector: Sequence[float]) -> str:
+    """As PostgreSQL writes an array: several statements take it, and each would write it anew."""
+    return f"{{{','.join(map(repr, vector))}}}"
 
 
 def _ranked(found: Found) -> _Ranked:
