@@ -152,10 +152,12 @@ class Settings(BaseSettings):
     pgvector_sslkey: Path | None = Field(None, description="PEM file of the client certificate's key")
 
     index: Literal["auto", "off"] = Field(
-        "auto", description="whether the vector index is built once the backlog is gone, or only by hand"
+        "auto", description="whether indexes are built once the backlog is gone, or only by hand"
     )
     index_min_rows: int = Field(
-        50_000, ge=1, description="fewest rows with which the index is built by itself; below it exact search is fast"
+        50_000,
+        ge=1,
+        description="fewest rows with which indexes are built by themselves; below it searches are fast",
     )
     index_memory_mb: int = Field(
         512, ge=1, description="most memory for building the index, in MiB; a graph that needs more is built slowly"
