@@ -12,7 +12,7 @@ from embedstream.splitting import splitter_of
 from embedstream.standing import Standing, stand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     import psycopg
     from psycopg.sql import Composed
@@ -29,7 +29,8 @@ _STEPS = ("match_dead", "once_dead", "drop_stored_dead", "inherit", "find_heads"
 class Comparison:
     """Of the whole table, or of some `ids` only: then the topic's records of these are enough.
 
-    In this order: begin, load what was read since, judge in a transaction that has its snapshot by then.
+    In this order: begin, load what was read since, judge in a transaction that has its snapshot by then; until it
+    judges, `ids` may grow.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Comparison:
         connection: psycopg.Connection[Any],
         space: Space,
         watch: Watch,
-        ids: Sequence[str] | None = None,
+        ids: list[str] | None = None,
     ) -> None:
         self.sql = statements_of(settings) if ids is None else narrowed_statements(settings)
         self.standing: Standing
@@ -47,7 +48,7 @@ class Comparison:
         self._space = space
         self._topic = settings.kafka_input_topic
         self._watch = watch
-        self._ids = {} if ids is None else {"ids": list(ids)}
+        self._ids = {} if ids is None else {"ids": ids}
 
     def begin(self) -> Standing:
         """Progress and offsets come first: what lies below them has reached the table or the dead letters by now."""
