@@ -18,7 +18,7 @@ from embedstream.dead_letters.commands import app as dead_letters_app
 from embedstream.display import as_json, first_line, json_with_list, printable, progress, say, table
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index.commands import app as index_app
-from embedstream.journey.commands import where
+from embedstream.journey.commands import forget, where
 from embedstream.local.commands import app as local_app
 from embedstream.options import AsJson, OfPipeline, command_group
 from embedstream.pipelines.choice import all_settings, pipeline_settings
@@ -285,6 +285,7 @@ def audit(
 
 
 app.command()(where)
+app.command()(forget)
 
 
 def main() -> None:

@@ -224,6 +224,9 @@ def test_ids_that_json_writes_otherwise(job, settings):
 def test_a_place_of_the_topic(job, settings):
     assert outcomes(at(settings, 0, 0)) == [("0:0", "superseded")]
     assert [(each.id, each.outcome) for each in at(settings, 0, 4).versions] == [("id-0", "stored")]
+    assert [(each.id, each.asks, each.outcome) for each in at(settings, *places_of(job, "gone")[0]).versions] == [
+        ("gone", "delete", "deleted")
+    ]  # fmt: skip
     assert at(settings, 0, 8).presence == "not_yet"
     assert at(settings, 5, 0).presence == "no_partition"
     assert "is beyond the topic's end" in as_text(at(settings, 0, 8))
@@ -239,6 +242,10 @@ def test_a_topic_that_was_made_anew(job, settings):
     found = journey(settings, "id-0")
     assert (found.versions, found.ledger.origin, found.row.text) == ((), "former", "second 0")
     assert "another topic" in found.troubles[0]
+
+
+def places_of(job, id):
+    return [(each.partition(), each.offset()) for each in job._messages() if each.key() == id.encode()]
 
 
 def comments(*items):

@@ -1,4 +1,4 @@
-"""`embedstream where` on the command line; like cli.py it imports what a command needs inside of it."""
+"""`embedstream where` and `embedstream forget` on the command line; imports what they need inside, as cli.py does."""
 
 from __future__ import annotations
 
@@ -54,6 +54,33 @@ def where(
     found = _by_place(settings, at) if at else _by_id(settings, id or "", partition, since, limit, all_=all)
     say(as_json(found.as_facts()) if json else as_text(found))
     raise typer.Exit(not (found.known and found.explained))
+
+
+def forget(
+    id: Annotated[str, typer.Argument(help="Id of a message.")],
+    *,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait until the row is gone.")] = 60.0,
+    partition: Partition = None,
+    since: Since = None,
+    limit: Limit = None,
+    all: All = False,
+    pipeline: OfPipeline = None,
+    json: AsJson = False,
+) -> None:
+    """Delete a message, wait until its row is gone, and tell where its text still stands.
+
+    What it tells with --json is a record of the erasure. The topic is looked at for its text as by `where`. Exit code
+    1 where the row is not gone at the time-out.
+
+    Example: embedstream forget msg-1 --all --json
+    """
+    from embedstream.forget import forget as erase
+    from embedstream.forget.show import as_text
+
+    bounds = _bounds(partition, since, limit, all_=all)
+    found = erase(pipeline_settings(pipeline), id, timeout, bounds, progress)
+    say(as_json(found.as_facts()) if json else as_text(found))
+    raise typer.Exit(not found.gone)
 
 
 def _by_place(settings: Settings, at: str) -> At:

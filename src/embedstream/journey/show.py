@@ -54,10 +54,10 @@ def _of_id(journey: Journey) -> str:
     parts = [
         _headline(journey),
         _versions(journey.versions),
-        _block("row", _row(journey.row)),
-        _block("ledger", _ledger(journey.ledger, journey.topic)),
-        _block("dead letters", map(_letter, journey.dead_letters)),
-        _block("looked at", _looked(journey.looked_at)),
+        block("row", _row(journey.row)),
+        block("ledger", _ledger(journey.ledger, journey.topic)),
+        block("dead letters", map(_letter, journey.dead_letters)),
+        block("looked at", looked(journey.looked_at)),
         "\n".join(journey.troubles),
     ]
     return "\n\n".join(filter(None, parts))
@@ -67,7 +67,7 @@ def _of_place(at: At) -> str:
     place = f"{at.partition}:{at.offset} of topic {at.topic}"
     if not at.known:
         return "\n\n".join(filter(None, [f"{place} {_PRESENCES[at.presence]}", "\n".join(at.troubles)]))
-    letters = _block("dead letters", map(_letter, at.dead_letters))
+    letters = block("dead letters", map(_letter, at.dead_letters))
     return "\n\n".join(filter(None, [place, _versions(at.versions), letters, "\n".join(at.troubles)]))
 
 
@@ -109,7 +109,7 @@ def _what(version: Version) -> str:
     return "" if version.text is None else excerpt(version.text, version.characters)
 
 
-def _block(name: str, lines: Iterable[str]) -> str:
+def block(name: str, lines: Iterable[str]) -> str:
     """Indented below its name; nothing where there are no lines."""
     found = [f"  {printable(line)}" for line in lines]
     return "\n".join([name, *found]) if found else ""
@@ -148,7 +148,7 @@ def _letter(letter: Letter) -> str:
     )
 
 
-def _looked(looked_at: Sequence[Looked]) -> Iterator[str]:
+def looked(looked_at: Sequence[Looked]) -> Iterator[str]:
     if all(each.is_whole for each in looked_at):
         yield "the whole topic"
         return

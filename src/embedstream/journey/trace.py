@@ -110,7 +110,7 @@ class _Trace:
         sql = store.statements(self._settings.pgvector_table, "journey.sql", outcomes=self.comparison.sql["outcomes"])
         for place in self._connection.execute(sql["home"], {"id": id, "topic": self._topic}):
             message = next(records.fetch(self._settings, self._topic, self._standing.log.there([place])), None)
-            if message and id in self.seeker.keyed(self.seeker.record(message)):
+            if message is not None and id in self.seeker.keyed(self.seeker.record(message)):
                 return int(place[0])
         return None
 
@@ -118,7 +118,7 @@ class _Trace:
         """The record of one place, with the ids that it is about; None where there is none."""
         isolation = "read_uncommitted" if presence == "held" else "read_committed"
         message = next(records.fetch(self._settings, self._topic, [(partition, offset)], isolation), None)
-        if message:
+        if message is not None:  # one without a value is false
             self.ids.extend(dict.fromkeys(self.seeker.ids(self.seeker.record(message))))
             (self.found.held if presence == "held" else self.found.sent)[partition, offset] = message
         return message
