@@ -276,6 +276,26 @@ def test_several_messages_of_a_record(settings):
     assert journey(job.settings, "7:4").dead_letters[0].origin_offset == 3
 
 
+def change(partition, job, **row):
+    value = json.dumps({"before": None, "after": {"id": 1, **row}, "op": "u"}).encode()
+    job.send_raw(value, b"1", at=job.clock, partition=partition)
+    job.clock += 10
+    job.run()
+
+
+def test_a_text_that_the_source_left_out(settings):
+    job = mapped(settings, Decoding(envelope="debezium", text="value.body", version="time"))
+    change(0, job, body="one")
+    change(1, job, body="two")
+    change(0, job, body="__debezium_unavailable_value")
+    found = journey(job.settings, "1", EVERYWHERE)
+    assert outcomes(found) == [("0:0", "superseded"), ("1:0", "superseded"), ("0:1", "unchanged")]
+    assert (found.versions[2].text, found.row.text) == (None, "two")
+    part = journey(job.settings, "1", Bounds(partition=0))  # the text came from where this does not look
+    assert (outcomes(part), part.explained) == ([("0:0", "superseded"), ("0:1", "stored")], True)
+    assert at(job.settings, 0, 1).explained
+
+
 def test_a_filtered_record_is_found_by_its_key(settings):
     job = mapped(settings, Decoding(text="value.body", where="value.lang == 'en'"))
     job.send_raw(b'{"body": "nein", "lang": "de"}', b"a")

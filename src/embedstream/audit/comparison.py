@@ -30,7 +30,8 @@ class Comparison:
     """Of the whole table, or of some `ids` only: then the topic's records of these are enough.
 
     In this order: begin, load what was read since, judge in a transaction that has its snapshot by then; until it
-    judges, `ids` may grow.
+    judges, `ids` may grow. `has_all` says whether all records of the ids were read: where some may be missing, a text
+    that was left out is that of no version that happens to be there.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Comparison:
     ) -> None:
         self.sql = statements_of(settings) if ids is None else narrowed_statements(settings)
         self.standing: Standing
+        self.has_all = True
         self._settings = settings
         self._connection = connection
         self._space = space
@@ -110,7 +112,7 @@ class Comparison:
         with self._watch("comparing", None) as update:
             self._connection.execute("ANALYZE sent")
             for done, name in enumerate(_STEPS, 1):
-                if name != "inherit" or not self._has_prefix:
+                if name != "inherit" or (self.has_all and not self._has_prefix):
                     self.execute(name, facts)
                 update(done)
             self._connection.execute("ANALYZE verdicts")

@@ -164,14 +164,18 @@ def _expired(id: str, entry: Entry) -> Version:
 def _with_unchanged(hashes: Mapping[Version, bytes | None]) -> Iterator[Version]:
     """What is stored with the text of the version before it brought no vector of its own."""
     for version, hash_ in hashes.items():
-        before = [
-            other
-            for other in hashes
-            if other.id == version.id and other.outcome == "superseded" and other.came_before(version)
-        ]
-        last = max(before, key=_order, default=None)
-        is_unchanged = version.outcome == "stored" and last is not None and hash_ and hashes[last] == hash_
+        last = _last_before(version, hashes) if version.outcome == "stored" else None
+        is_unchanged = last is not None and hash_ is not None and hashes[last] == hash_
         yield replace(version, outcome="unchanged") if is_unchanged else version
+
+
+def _last_before(version: Version, others: Iterable[Version]) -> Version | None:
+    before = (
+        other
+        for other in others
+        if other.id == version.id and other.outcome == "superseded" and other.came_before(version)
+    )
+    return max(before, key=_order, default=None)
 
 
 def _order(version: Version) -> tuple[Any, ...]:

@@ -39,6 +39,7 @@ def journey(settings: Settings, id: str, bounds: Bounds = _EVERYTHING, watch: Wa
         trace = _Trace(settings, connection, watch)
         trace.ids.append(id)
         looked = chosen(settings, trace.positions, bounds, trace.home(id))
+        trace.comparison.has_all = all(each.is_whole for each in looked)
         is_of = trace.seeker.of(id)
         trace.find(looked, is_of)
         trace.find_letters(is_of)
@@ -61,6 +62,7 @@ def at(settings: Settings, partition: int, offset: int, watch: Watch = silently)
         message = trace.take(partition, offset, presence) if presence in {"there", "held"} else None
         if message is None:
             return replace(answer, presence="nothing" if presence in {"there", "held"} else presence)
+        trace.comparison.has_all = False
         trace.find_letters(lambda _: False)
         judged = judge(settings, connection, trace.comparison, trace.found)
         letters = tuple(map(letter_of, trace.found.letters))
