@@ -18,6 +18,7 @@ from embedstream.dead_letters.commands import app as dead_letters_app
 from embedstream.display import as_json, json_with_list, printable, progress, say
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index.commands import app as index_app
+from embedstream.journey.commands import forget, where
 from embedstream.local.commands import app as local_app
 from embedstream.options import AsJson, OfPipeline, command_group
 from embedstream.pipelines.choice import all_settings, pipeline_settings
@@ -247,6 +248,10 @@ def audit(
     report = audit(pipeline_settings(pipeline), Wishes(sample, limit, repair, dry_run))
     say(as_json(report.as_facts()) if json else report)
     sys.exit(0 if report.equal else 1)
+
+
+app.command()(where)
+app.command()(forget)
 
 
 def main() -> None:

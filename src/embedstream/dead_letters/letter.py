@@ -35,7 +35,7 @@ class Place(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         if not re.fullmatch(r"\d{1,9}:\d{1,18}", text, re.ASCII):
-            raise ConfigError(f"{text!r}: write PARTITION:OFFSET, as embedstream dead-letters list prints them")
+            raise ConfigError(f"{text!r}: write PARTITION:OFFSET, such as 0:4711")
         partition, _, offset = text.partition(":")
         return cls(int(partition), int(offset))
 
