@@ -13,8 +13,8 @@ from embedstream.decode.message import Rules, attempt
 from embedstream.decode.spec import Chunks
 from embedstream.errors import Rejected
 from embedstream.service.model import find_model
+from embedstream.service.tokens import TextTokenizer
 from embedstream.settings import load_settings
-from embedstream.space import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,12 +48,12 @@ def _cut(plan: Plan, splitter: Splitter, number: int) -> Figures:
     whole = " ".join(texts)
     documents = [whole[at : at + _DOCUMENT] for at in range(0, _DOCUMENT * plan.count(number, 20, 4), _DOCUMENT)]
     chunks = sum(len(splitter.split(document)) for document in documents)
-    seconds = _least(lambda: [splitter.split(document) for document in documents], len(documents), repeats=3)
-    return {FIGURE: seconds, "chunks": chunks / len(documents)}
+    took = _least(lambda: [splitter.split(document) for document in documents], len(documents), repeats=3)
+    return {FIGURE: took, "chunks": chunks / len(documents)}
 
 
 def _least(work: Callable[[], object], count: int, repeats: int = _REPEATS) -> float:
-    """CPU time of the fastest of some tries: the others are the machine's."""
+    """CPU time, in microseconds for each of `count`, of the fastest of some tries: the others are the machine's."""
     took = []
     for _ in range(repeats):
         began = time.process_time()
@@ -63,6 +63,4 @@ def _least(work: Callable[[], object], count: int, repeats: int = _REPEATS) -> f
 
 
 def _splitter() -> Splitter:
-    model = find_model(load_settings().embedding_model)
-    text = (model.directory / "tokenizer.json").read_text(encoding="utf-8")
-    return Splitter(Chunks(), Tokenizer(text, 256, 2))
+    return Splitter(Chunks(), TextTokenizer(find_model(load_settings().embedding_model)).described)

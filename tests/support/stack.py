@@ -94,8 +94,8 @@ class RunningStack:
     def wait_until_done(self, timeout=120):
         """Wait until the committed offsets are at the end of the topic: all is in the table, or a dead letter."""
         wait(lambda: kafka.look(self.settings).unread == 0, timeout, "the lag to be gone")
-        found = kafka.look(self.settings), read_queue(self.settings).standing
-        assert found[1].log.unread == 0, f"the group is at the end, the table is not: {found}"
+        standing = read_queue(self.settings).standing
+        assert standing.log.unread == 0, f"the group is at the end, the table is not: {standing}"
 
     def query(self, sql, *parameters):
         with store.connect(self.settings) as connection:

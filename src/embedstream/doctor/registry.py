@@ -52,18 +52,19 @@ def _subjects(world: World) -> Verdict:
 
 
 def _fields(world: World) -> Verdict:
-    decoding = decoding_of(world)
-    known: list[str] = []
-    lacking: list[str] = []
     subjects = _names(world)
     if not subjects:
         return ok(_UNFRAMED)
+    with _asked(world) as registry:
+        try:
+            found = {subject: _latest(registry, subject) for subject in subjects}
+        except RegistryUnavailable as exc:
+            return skipped(str(exc))
+    decoding = decoding_of(world)
+    known: list[str] = []
+    lacking: list[str] = []
     for subject, part in subjects.items():
-        with _asked(world) as registry:
-            try:
-                latest = _latest(registry, subject)
-            except RegistryUnavailable as exc:
-                return skipped(str(exc))
+        latest = found[subject]
         names = latest and _field_names(subject, latest, decoding, part)
         if latest and names is not None:
             known.append(f"version {latest[0]} of {subject}")
