@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from flask import g, request
 
-from embedstream.service.door import REFUSAL, WAITING, Waiting
-from embedstream.service.problem import Problem
+from embedstream.web.door import REFUSAL, WAITING, Waiting
+from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
     from flask import Flask, Response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream.service.problem import Problem
+from embedstream.web.problem import Problem
 from embedstream.service.wire import (
     Encoding,
     Limits,

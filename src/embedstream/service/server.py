@@ -19,7 +19,7 @@ from embedstream.logs import configure_logging
 from embedstream.service.model import fake_dimension, find_model
 
 if TYPE_CHECKING:
-    from embedstream.service.door import Door
+    from embedstream.web.door import Door
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)

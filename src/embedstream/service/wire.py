@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import orjson
 
-from embedstream.service.problem import Problem
+from embedstream.web.problem import Problem
 from embedstream.service.tokens import Query
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from embedstream.errors import ConfigError
 from embedstream.logs import configure_logging
 from embedstream.service.app import create_app
-from embedstream.service.door import Door
+from embedstream.web.door import Door
 from embedstream.service.embedder import Embedder
 from embedstream.service.loading import load_engine
 from embedstream.service.server import STOP_SIGNALS

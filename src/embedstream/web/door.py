@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
-from embedstream.service.gunzip import ENCODINGS, Gunzip
-from embedstream.service.problem import Problem
+from embedstream.web.gunzip import ENCODINGS, Gunzip
+from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
