@@ -109,6 +109,6 @@ LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-ver
 .PHONY: lock
 lock: ## for maintainers: make the locks anew (needs uv)
 	$(LOCK) --all-extras --output-file requirements/lock.txt
-	$(LOCK) --extra service --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
+	$(LOCK) --extra service --extra console --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
 	$(LOCK) --extra job --constraint requirements/lock.txt --output-file requirements/flink.txt
 	$(LOCK) --extra jars --extra build --constraint requirements/lock.txt --output-file requirements/build.txt

@@ -147,6 +147,20 @@ def service() -> None:
 
 
 @app.command()
+def console() -> None:
+    """Run the console, pages and the API of the search, until it gets SIGTERM or Ctrl-C.
+
+    Example: embedstream console
+    """
+    try:
+        from embedstream.console.server import serve
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"{exc.name} is not installed: pip install 'embedstream[console]'") from exc
+
+    serve(load_settings())
+
+
+@app.command()
 def send(
     file: Annotated[
         typer.FileBinaryRead | None, typer.Argument(help="JSON lines, a message each (left out: stdin).")

@@ -194,6 +194,17 @@ class Settings(BaseSettings):
         10, ge=1, description="seconds that a service which was told to stop may take to finish what it accepted"
     )
 
+    console_host: str = Field("127.0.0.1", description="address that the console listens on")
+    console_port: Port = Field(8083, description="port that the console listens on")
+    console_api_key: SecretStr | None = Field(
+        None, description="key of those who may change something in the console (not set, and no other: no key)"
+    )
+    console_read_key: SecretStr | None = Field(None, description="key of those who may look at the console")
+    console_without_key: bool = Field(
+        False, description="whether the console listens beyond loopback without a key, as behind a container's port"
+    )
+    console_hide_texts: bool = Field(False, description="whether the console shows no texts, only how long they are")
+
     embedstream_file: Path | None = Field(
         None,
         description="file of pipelines (not set: embedstream.yaml in the working directory, where there is one)",
@@ -224,7 +235,7 @@ class Settings(BaseSettings):
             raise ValueError("must have no user and no password in it: it is logged")
         return url.rstrip("/")
 
-    @field_validator("embedding_api_key")
+    @field_validator("embedding_api_key", "console_api_key", "console_read_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):

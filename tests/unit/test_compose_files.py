@@ -25,7 +25,8 @@ SCRIPTS = [ROOT / "e2e_test.sh", ROOT / ".ci" / "run", *sorted((ROOT / "deploy")
 # Read by processes that do not run in these containers.
 NOT_IN_DOCKER = {"flink_home", "embedstream_cache_dir"}
 # The addresses inside of the stack are fixed.
-FIXED = {"embedding_host", "embedding_port"}
+FIXED = {"embedding_host", "embedding_port", "console_host", "console_port"}
+READERS = ("console", *FLINK)
 # What the service and its clients must agree about.
 OF_BOTH = {"embedding_api_key", "embedding_max_request_bytes", "log_level"}
 
@@ -37,7 +38,7 @@ def dockerfile_of(service):
 
 def test_the_promised_services_are_there():
     assert set(SERVICES) == {
-        "kafka", "kafka-ui", "embedding-service", "pgvector-postgres", "pgadmin", *FLINK,
+        "kafka", "kafka-ui", "embedding-service", "console", "pgvector-postgres", "pgadmin", *FLINK,
     }  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def test_the_promised_services_are_there():
         ("pgvector-postgres", "PGVECTOR_HOST_PORT", 5432),
         ("pgadmin", "PGADMIN_HOST_PORT", 8080),
         ("flink-jobmanager", "FLINK_HOST_PORT", 8081),
+        ("console", "CONSOLE_HOST_PORT", 8083),
     ],
 )
 def test_host_ports_are_on_loopback_and_can_be_moved(service, variable, port):
@@ -58,7 +60,7 @@ def test_host_ports_are_on_loopback_and_can_be_moved(service, variable, port):
 
 
 def test_no_other_service_has_a_host_port():
-    assert sum(len(service.get("ports", ())) for service in SERVICES.values()) == 6
+    assert sum(len(service.get("ports", ())) for service in SERVICES.values()) == 7
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -84,8 +86,9 @@ def test_every_setting_reaches_who_reads_it(name):
     variable = name.upper()
     is_service_s = name.startswith("embedding_") and not name.startswith("embedding_service_")
     is_client_s = name in ("embedding_batch_texts", "embedding_requests_in_flight")
-    readers = ("embedding-service",) if is_service_s and not is_client_s else FLINK
-    for service in ("embedding-service", *FLINK) if name in OF_BOTH else readers:
+    readers = ("embedding-service",) if is_service_s and not is_client_s else READERS
+    readers = ("console",) if name.startswith("console_") else readers
+    for service in ("embedding-service", *READERS) if name in OF_BOTH else readers:
         assert str(SERVICES[service]["environment"][variable]).startswith(f"${{{variable}")
 
 
@@ -210,9 +213,9 @@ def test_the_locks_of_the_images_are_parts_of_the_lock(name):
     assert not re.search(r"^torch==", "\n".join(part), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["flink-taskmanager", "flink-submit"])
+@pytest.mark.parametrize("name", ["console", "flink-taskmanager", "flink-submit"])
 def test_pipelines_of_a_file_reach_who_reads_it(name):
-    """The submitter reads the file, the TaskManager counts its slots by it; both may need what it refers to."""
+    """Submitter and console read the file, the TaskManager counts its slots by it; all may need what it refers to."""
     service = PIPELINES["services"][name]
     environment = service["environment"]
     assert {variable for variable, value in environment.items() if value == ""} == {each.upper() for each in DECIDED}
@@ -226,7 +229,7 @@ def test_pipelines_of_a_file_reach_who_reads_it(name):
 
 def test_the_pipelines_file_changes_no_other_service():
     assert PIPELINES["services"].keys() < SERVICES.keys()
-    assert PIPELINES["services"].keys() == {"flink-taskmanager", "flink-submit"}
+    assert PIPELINES["services"].keys() == {"console", "flink-taskmanager", "flink-submit"}
 
 
 TWO = """version: 1

@@ -19,11 +19,11 @@ from werkzeug.exceptions import HTTPException
 import embedstream
 from embedstream.service import hooks
 from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
-from embedstream.web.door import WAITING
 from embedstream.service.embedder import Loading
 from embedstream.service.openai import answer_of, check_name, model_of, read_embeddings
-from embedstream.web.problem import Problem, answer, json_response
 from embedstream.service.wire import Limits, One, as_base64, read_generate
+from embedstream.web.door import WAITING
+from embedstream.web.problem import Problem, answer, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
