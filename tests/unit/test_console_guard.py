@@ -112,7 +112,8 @@ def test_a_cookie_of_another_key_is_none(client):
 
 @pytest.mark.parametrize("path", ["/health", "/static/console.css"])
 def test_what_tells_nothing_needs_no_key(client, path):
-    assert client.get(path).status_code == 200
+    with client.get(path) as answer:
+        assert answer.status_code == 200
 
 
 def test_every_answer_is_protected(open_client):

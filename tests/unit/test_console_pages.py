@@ -138,8 +138,8 @@ def test_assets_are_kept_by_their_content():
     client = console().test_client()
     text = client.get("/", **LOCAL).text
     address = text.split('href="/static/console.css?v=')[1].split('"')[0]
-    answer = client.get(f"/static/console.css?v={address}", **LOCAL)
-    assert "immutable" in answer.headers["Cache-Control"]
+    with client.get(f"/static/console.css?v={address}", **LOCAL) as answer:
+        assert "immutable" in answer.headers["Cache-Control"]
 
 
 # The API

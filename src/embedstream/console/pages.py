@@ -6,6 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, render_template, request, url_for
 from markupsafe import Markup
@@ -21,6 +22,7 @@ from embedstream.search.request import request_of
 
 if TYPE_CHECKING:
     from embedstream.display import Watch
+    from embedstream.doctor.check import Finding
     from embedstream.search.answer import Answer, Hit
     from embedstream.search.request import Request
 
@@ -99,7 +101,7 @@ def _marked(hit: Hit) -> Markup:
 def _page_url(step: int) -> str:
     values = {**request.args.to_dict(), "page": str(max(0, _whole("page", 0) + step))}
 
-    return url_for("pages.search", **values)
+    return f"{url_for('pages.search')}?{urlencode(values)}"
 
 
 def _whole(name: str, default: int) -> int:
@@ -148,7 +150,7 @@ def doctor() -> str:
 def doctor_part() -> str:
     chosen = pipeline()
 
-    def examine(_: Watch) -> list[examining.Finding]:
+    def examine(_: Watch) -> list[Finding]:
         return examining.examine(chosen.settings)
 
     seconds = 0.0 if "again" in request.args else _EXAMINED_FOR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ UNKNOWN = "not known"
 PAGES = (
     ("pages.overview", "Overview"),
     ("pages.search", "Search"),
+    ("pages.message", "Message"),
     ("pages.doctor", "Doctor"),
     ("pages.settings", "Settings"),
 )
@@ -26,7 +28,9 @@ PAGES = (
 
 
 def install(app: Flask) -> None:
-    app.jinja_env.filters.update(number=number, lasting=lasting, moment=moment, plainly=plainly, text=shown_text)
+    app.jinja_env.filters.update(
+        quoted=shlex.quote, number=number, lasting=lasting, moment=moment, plainly=plainly, text=shown_text
+    )
     app.jinja_env.globals.update(pages=PAGES, outcomes=OUTCOMES)
     app.context_processor(_facts)
 
@@ -48,7 +52,10 @@ def _facts() -> dict[str, Any]:
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    return UNKNOWN if value is None else f"{value:,.{digits}f}"
+    """An integer stays exact, whatever its size."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,}" if isinstance(value, int) and not digits else f"{value:,.{digits}f}"
 
 
 def lasting(seconds: float | None) -> str:

@@ -36,6 +36,7 @@ document.addEventListener("DOMContentLoaded", () => localTimes(document));
 let goes = false;
 document.addEventListener("keydown", (event) => {
   const field = event.target.closest("input, textarea, select, [contenteditable]");
+  if (field && event.key === "Escape") field.blur();
   if (field || event.ctrlKey || event.metaKey || event.altKey) return;
   const pages = { o: "/", s: "/search", m: "/message/", d: "/doctor" };
   if (goes && pages[event.key]) location.assign(pages[event.key]);
