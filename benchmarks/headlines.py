@@ -21,10 +21,21 @@ def headlines(results: Sequence[Result]) -> str:
     rows = [row for result in results if result["scenario"] in _ROWS for row in _ROWS[result["scenario"]](result)]
     if not rows:
         return ""
-    machine = results[0]["machine"]
     lines = ["| measured | | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    where = f"{machine['cpu']}, {machine['cpus_of_affinity_and_cgroup']} CPUs, all parts on them"
-    return "\n".join([*lines, "", f"Medians on one machine: {where}."]) + "\n"
+    return "\n".join([*lines, "", _where([result for result in results if result["scenario"] in _ROWS])]) + "\n"
+
+
+def _where(results: Sequence[Result]) -> str:
+    """Of which machine the rows are; where they are of several, which rows are of which."""
+    measured: dict[str, list[str]] = {}
+    for result in results:
+        machine = result["machine"]
+        name = f"{machine['cpu']}, {machine['cpus_of_affinity_and_cgroup']} CPUs, all parts on them"
+        measured.setdefault(name, []).append(result["scenario"])
+    if len(measured) == 1:
+        return f"Medians on one machine: {next(iter(measured))}."
+    parts = (f"{', '.join(scenarios)} on {name}" for name, scenarios in measured.items())
+    return f"Medians, a run each: {'; '.join(parts)}."
 
 
 def placed(page: str, block: str) -> str:

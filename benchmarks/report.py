@@ -33,8 +33,8 @@ LIMITS = """## Limits
   of the noise. With the stub, Quix Streams and Pathway are faster than embedstream: they look up no id before they
   embed, keep no ledger and no versions, and need no JVM beside Python. Of embedstream's CPU time a message, a third is
   the job's Python worker, a fifth PostgreSQL, a sixth the TaskManager, an eighth the service; the rest is the load
-  itself, the broker and the JobManager. In all it was 220 us on this machine at its best, so that two CPUs are full at
-  9,000 messages a second, and 400 us, or 5,000 a second, when it was slow.
+  itself, the broker and the JobManager. In all it was 220 us on the EPYC at its best, so that two CPUs are full at
+  9,000 messages a second, and 400 us, or 5,000 a second, when it was slow; 270 to 300 us on the Xeon.
 - The machine is a virtual one whose two CPUs do the same work in once to twice the time, depending on its neighbours.
 - With the index, a message costs its walk through the graph: that is why the index of a new table is built after the
   load (see docs/explanation/vector-index.md).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import Producer
@@ -60,9 +61,12 @@ def contenders(plan: Plan) -> Iterator[Contender]:
 
 
 def _replay(stack: Stack, job: Settings) -> Figures:
-    with stack.running_job(job):
-        seen = list(_watch(job))
-        embedded = _embedded(job, seen[-1].messages)
+    # Watched from before its start: much may be done when its submission is.
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(lambda: list(_watch(job)))
+        with stack.running_job(job):
+            seen = watching.result()
+            embedded = _embedded(job, seen[-1].messages)
     return {FIGURE: rate(seen), "messages": seen[-1].messages, "embedded_texts": embedded}
 
 
