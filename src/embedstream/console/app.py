@@ -9,14 +9,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import Flask, render_template, request, url_for
+from flask import Flask, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
 from embedstream.console import api, pages, shown
 from embedstream.console.guard import Guard
 from embedstream.errors import EmbedstreamError, RetryLater
 from embedstream.search.problem import NotReached
-from embedstream.web.problem import Problem, answer
+from embedstream.web.problem import Problem, answer, keep_headers, of_http
 
 if TYPE_CHECKING:
     from flask import Response
@@ -86,9 +86,8 @@ def _explain(exc: EmbedstreamError) -> Response | tuple[str, HTTPStatus]:
     return _refuse(problem)
 
 
-def _http_problem(exc: HTTPException) -> Response | tuple[str, HTTPStatus]:
-    status = HTTPStatus(exc.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _refuse(Problem(status, status.name.lower(), exc.description or status.phrase))
+def _http_problem(exc: HTTPException) -> Response:
+    return keep_headers(make_response(_refuse(of_http(exc))), exc)
 
 
 def _unexpected(exc: Exception) -> Response | tuple[str, HTTPStatus]:
