@@ -20,6 +20,7 @@ SERVICES = COMPOSE["services"]
 PIPELINES_TEXT = (ROOT / "compose.pipelines.yaml").read_text()
 PIPELINES = yaml.safe_load(PIPELINES_TEXT)
 FLINK = ("flink-jobmanager", "flink-taskmanager", "flink-submit")
+OBSERVERS = ("prometheus", "grafana")
 DOCKERFILES = sorted((ROOT / "deploy").glob("*/Dockerfile"))
 SCRIPTS = [ROOT / "e2e_test.sh", ROOT / ".ci" / "run", *sorted((ROOT / "deploy").rglob("*.sh"))]
 # Read by processes that do not run in these containers.
@@ -38,8 +39,16 @@ def dockerfile_of(service):
 
 def test_the_promised_services_are_there():
     assert set(SERVICES) == {
-        "kafka", "kafka-ui", "embedding-service", "console", "pgvector-postgres", "pgadmin", *FLINK,
+        "kafka", "kafka-ui", "embedding-service", "console", "pgvector-postgres", "pgadmin", *FLINK, *OBSERVERS,
     }  # fmt: skip
+
+
+def test_what_observes_is_started_for_who_asks_for_it():
+    """No service of the plain stack waits for one of a profile: Compose would refuse to start it."""
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == set(OBSERVERS)
+    assert {profile for name in OBSERVERS for profile in SERVICES[name]["profiles"]} == {"observability"}
+    plain = [service for name, service in SERVICES.items() if name not in OBSERVERS]
+    assert not {need for service in plain for need in service.get("depends_on", {})} & set(OBSERVERS)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +61,8 @@ def test_the_promised_services_are_there():
         ("pgadmin", "PGADMIN_HOST_PORT", 8080),
         ("flink-jobmanager", "FLINK_HOST_PORT", 8081),
         ("console", "CONSOLE_HOST_PORT", 8083),
+        ("prometheus", "PROMETHEUS_HOST_PORT", 9090),
+        ("grafana", "GRAFANA_HOST_PORT", 3000),
     ],
 )
 def test_host_ports_are_on_loopback_and_can_be_moved(service, variable, port):
@@ -60,7 +71,7 @@ def test_host_ports_are_on_loopback_and_can_be_moved(service, variable, port):
 
 
 def test_no_other_service_has_a_host_port():
-    assert sum(len(service.get("ports", ())) for service in SERVICES.values()) == 7
+    assert sum(len(service.get("ports", ())) for service in SERVICES.values()) == 9
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -159,7 +170,44 @@ def test_images_that_are_not_ours_are_pinned():
 
 def test_what_is_kept_lies_in_named_volumes():
     used = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
-    assert used == set(COMPOSE["volumes"])
+    shipped = {source for source in used if source.startswith("./deploy/")}
+    assert used - shipped == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_who_observes_reads_what_is_shipped(name):
+    shipped = [volume.split(":") for volume in SERVICES[name]["volumes"] if volume.startswith("./")]
+    assert shipped
+    for source, _, mode in shipped:
+        assert mode == "ro"
+        assert any((ROOT / source).iterdir())
+
+
+def test_prometheus_finds_what_it_scrapes():
+    """By the names and ports of the stack, and with the keys that its parts ask for."""
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    console, service, flink = (jobs[name] for name in ("embedstream", "embedstream-service", "embedstream-flink"))
+    [[console_target], [service_target]] = [job["static_configs"][0]["targets"] for job in (console, service)]
+    for target in (console_target, service_target):
+        name, _, port = target.partition(":")
+        assert SERVICES[name]["ports"][0].endswith(f":{port}")
+    [names] = flink["dns_sd_configs"]
+    reporter = yaml.safe_load((ROOT / "deploy" / "flink" / "config.yaml").read_text())
+    assert set(names["names"]) < set(FLINK)
+    assert names["port"] == reporter["metrics.reporter.prom.port"]
+    mounted = {each["target"]: COMPOSE["configs"][each["source"]] for each in SERVICES["prometheus"]["configs"]}
+    for job, variable in ((console, "CONSOLE_READ_KEY"), (service, "EMBEDDING_API_KEY")):
+        assert mounted[job["authorization"]["credentials_file"]]["content"].startswith(f"${{{variable}:-")
+
+
+def test_grafana_finds_prometheus_and_the_dashboards():
+    folder = ROOT / "deploy" / "grafana" / "provisioning"
+    [source] = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == f"http://prometheus:{SERVICES['prometheus']['ports'][0].rpartition(':')[2]}"
+    [provider] = yaml.safe_load((folder / "dashboards" / "embedstream.yml").read_text())["providers"]
+    targets = [volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]]
+    assert provider["options"]["path"] in targets
 
 
 def test_flink_s_java_options_are_those_that_it_ships():

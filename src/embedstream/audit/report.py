@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 from embedstream.display import table
 
+KINDS = (
+    "orphan", "missing", "undeleted", "older_mapping", "stale", "wrong_space", "bad_vector", "changed", "moved", "lost",
+    "unexplained",
+)  # fmt: skip
+
 # Findings about ids of which there is no list.
 _UNLISTED = ("moved", "lost")
 

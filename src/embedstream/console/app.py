@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from flask import Flask, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
-from embedstream.console import api, pages, shown
-from embedstream.console.guard import Guard
+from embedstream.console import api, metrics, pages, shown
+from embedstream.console.guard import Guard, is_of_a_program
 from embedstream.errors import EmbedstreamError, RetryLater
 from embedstream.search.problem import NotReached
 from embedstream.web.problem import Problem, answer, keep_headers, of_http
@@ -32,13 +32,14 @@ _FOR_A_YEAR = "public, max-age=31536000, immutable"
 def create_app(parts: Parts) -> Flask:
     """Pages, and the API under /v1, over pipelines that somebody else starts and closes."""
     app = Flask(__name__)
-    app.extensions["parts"] = parts
+    app.extensions.update(parts=parts, metrics=metrics.Metrics(parts))
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     Guard(parts.settings).install(app)
     shown.install(app)
     app.jinja_env.globals["asset"] = _asset
     app.register_blueprint(pages.routes)
     app.register_blueprint(api.routes)
+    app.register_blueprint(metrics.routes)
     app.after_request(_keep_assets)
     app.register_error_handler(Problem, _refuse)
     app.register_error_handler(HTTPException, _http_problem)
@@ -64,7 +65,7 @@ def _keep_assets(response: Response) -> Response:
 
 
 def _is_of_a_person() -> bool:
-    return not request.path.startswith("/v1/") and request.accept_mimetypes.accept_html
+    return not is_of_a_program() and request.accept_mimetypes.accept_html
 
 
 def _refuse(problem: Problem) -> Response | tuple[str, HTTPStatus]:

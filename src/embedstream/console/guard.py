@@ -1,7 +1,7 @@
 """Who may come in, and from where: hosts, keys, and requests that other sites would have a browser send.
 
-- Listening on loopback, only names of loopback are answered, so that no name that somebody makes point there is
-  (DNS rebinding).
+- Without a key only names of loopback are answered, so that no name that somebody makes point there is (DNS
+  rebinding); the numbers of /metrics have other names, too, as containers have for each other.
 - A change is refused where a browser says that it comes from another site: by Sec-Fetch-Site, else by Origin, as the
   OWASP Cross-Site Request Forgery Prevention Cheat Sheet describes Fetch Metadata. The session's cookie is SameSite.
 - With CONSOLE_API_KEY, CONSOLE_READ_KEY or both, all else asks for one: as Authorization: Bearer, or at the login page.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
@@ -35,6 +36,7 @@ Role: TypeAlias = Literal["none", "read", "write"]
 routes = Blueprint("guard", __name__)
 
 _OPEN = frozenset({"guard.login", "guard.enter", "static", "api.health"})
+_METRICS = "metrics.metrics"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _POLICY = (
@@ -91,7 +93,7 @@ class Guard:
     def _let_in(self) -> BaseResponse | None:
         if problem := request.environ.get(REFUSAL):
             raise problem
-        if self._checks_host and _host_name(request.host) not in _LOOPBACK_NAMES:
+        if self._checks_host and not _is_own_name(_host_name(request.host)):
             message = "this console answers to localhost and 127.0.0.1 only: set CONSOLE_API_KEY to use another name"
             raise Problem(HTTPStatus.MISDIRECTED_REQUEST, "host_not_allowed", message)
         bearer = is_bearer_of(request, self._write) or is_bearer_of(request, self._read)
@@ -111,12 +113,17 @@ class Guard:
         return "read" if is_bearer_of(request, self._read) or session.get("role") == "read" else "none"
 
     def _ask_for_key(self) -> BaseResponse:
-        if request.method == "GET" and request.accept_mimetypes.accept_html and not request.path.startswith("/v1/"):
+        if request.method == "GET" and request.accept_mimetypes.accept_html and not is_of_a_program():
             return redirect(url_for("guard.login", next=request.full_path.rstrip("?")))
         message = (
             "send CONSOLE_API_KEY or CONSOLE_READ_KEY as Authorization: Bearer: the request has no key, or another"
         )
         raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
+
+
+def is_of_a_program() -> bool:
+    """Whether no browser asks here, whatever it accepts: Prometheus accepts everything."""
+    return request.path.startswith("/v1/") or request.endpoint == _METRICS
 
 
 def need_writer() -> None:
@@ -164,6 +171,13 @@ def _is_foreign() -> bool:
         return site != "same-origin"
     origin = request.headers.get("Origin")
     return origin is not None and urlsplit(origin).netloc != request.host
+
+
+def _is_own_name(name: str) -> bool:
+    """In a network of containers Prometheus asks for its numbers by a name without a dot, such as no foreigner has."""
+    return name in _LOOPBACK_NAMES or (
+        request.endpoint == _METRICS and re.fullmatch(r"[a-z][a-z0-9-]*", name) is not None
+    )
 
 
 def _host_name(host: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from embedstream import doctor as examining
 from embedstream import journey
+from embedstream.console import metrics
 from embedstream.console.parts import parts, pipeline
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.search.answer import marked
@@ -91,7 +92,7 @@ def _asked() -> Request:
 
 
 def _find(asked: Request) -> Answer:
-    return pipeline().searcher.search(asked)
+    return metrics.search(pipeline(), asked)
 
 
 def _marked(hit: Hit) -> Markup:

@@ -68,6 +68,10 @@ class Watcher:
         self._asked = time.monotonic()
         return self._reading
 
+    def seen(self) -> Reading | None:
+        """As `latest`, for a program that asks day and night: it does not count as somebody who watches."""
+        return self._reading
+
     def points(self) -> list[Point]:
         return list(self._points)
 
