@@ -101,6 +101,10 @@ class Catalog:
         """The rows of the table."""
         return int(self.ask("count")[0])
 
+    def some(self, count: int) -> list[str]:
+        """The ids of so many rows, chosen at random."""
+        return [id for (id,) in self._connection.execute(self._statements["some"], {"count": count})]
+
     def tell(self, statement: str) -> None:
         self._connection.execute(self._statements[statement])
 
