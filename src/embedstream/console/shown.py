@@ -22,6 +22,7 @@ PAGES = (
     ("pages.search", "Search"),
     ("pages.message", "Message"),
     ("pages.doctor", "Doctor"),
+    ("indexing.index", "Index"),
     ("pages.settings", "Settings"),
 )
 """Their endpoints, in the order of the navigation."""

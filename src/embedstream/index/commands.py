@@ -117,23 +117,18 @@ def recall(
 
 
 def _print(settings: Settings, kind: Kind, *, json: bool, **more: float) -> Index:
-    from embedstream.index.state import as_line
+    from embedstream.index.state import WITHOUT, as_line
 
     rows, index = _look(settings, kind)
     if json:
         say(as_json({"table": settings.pgvector_table, "rows": rows, **asdict(index), **more, "kind": kind}))
     else:
         say(f"table {settings.pgvector_table}, {rows:,} rows\n{_TITLES[kind]} {as_line(index, kind)}")
-        say(index.definition or _WITHOUT[kind])
+        say(index.definition or WITHOUT[kind])
     return index
 
 
 _TITLES: dict[Kind, str] = {"vector": "index", "words": "word index", "metadata": "metadata index"}
-_WITHOUT: dict[Kind, str] = {
-    "vector": "searches are exact",
-    "words": "searches by words read every row",
-    "metadata": "filters read every row",
-}
 
 
 def _look(settings: Settings, kind: Kind) -> tuple[int, Index]:
