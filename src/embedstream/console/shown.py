@@ -23,6 +23,7 @@ PAGES = (
     ("pages.message", "Message"),
     ("pages.doctor", "Doctor"),
     ("indexing.index", "Index"),
+    ("pipelines.listed", "Pipelines"),
     ("pages.settings", "Settings"),
 )
 """Their endpoints, in the order of the navigation."""
