@@ -23,6 +23,7 @@ PAGES = (
     ("pages.message", "Message"),
     ("pages.doctor", "Doctor"),
     ("indexing.index", "Index"),
+    ("atlas.shown", "Map"),
     ("pipelines.listed", "Pipelines"),
     ("pages.settings", "Settings"),
 )

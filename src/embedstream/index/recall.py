@@ -75,8 +75,9 @@ def measure(
         raise ConfigError(f"table {table} has no rows: there is nothing to look for")
     shares, by_index, exactly = zip(*found, strict=True)
     return Recall(
-        table, rows, index.name, k, ef_search, len(found), fmean(shares), min(shares), median(by_index), median(exactly)
-    )
+        table, rows, index.name, k, ef_search, len(found), round(fmean(shares), 4), round(min(shares), 4),
+        round(median(by_index), 1), round(median(exactly), 1),
+    )  # fmt: skip
 
 
 def _compared(
