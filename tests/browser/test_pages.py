@@ -2,13 +2,21 @@
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from embedstream.console import atlas, indexing, pipelines
 from embedstream.console.tasks import Task
+from embedstream.decode.message import Record
+from embedstream.display import as_json
 from embedstream.doctor.check import Finding
+from embedstream.index.recall import Recall
+from embedstream.index.seen import Needs, Seen
+from embedstream.index.state import Index
 from embedstream.journey import Entry, Journey, Looked, Row, Version
 from embedstream.search.answer import Answer, Hit, Places
+from embedstream.search.neighbours import Neighbours, Point, graph
 from embedstream.status.health import Health
 from embedstream.status.read import Partition, Status
 from support.console import console
@@ -49,8 +57,25 @@ PATHS = (
     "/message/",
     "/message/os.walk",
     "/doctor",
+    "/index",
+    "/index/drop?kind=vector",
+    "/map",
+    "/pipelines",
     "/settings",
 )
+NEEDS = Needs(4200, 512, fits=False, workers=2)
+SEEN = [
+    Seen("vector", Index("valid", "t_hnsw", f"CREATE INDEX {NASTY}", 5 * 2**20), NEEDS),
+    Seen("words", Index("building", phase="loading", percent=41.6, tuples=1000), NEEDS),
+    Seen("metadata", Index("invalid", "t_meta", NASTY, 8192), NEEDS),
+]
+RECALL = Recall("t", 4200, "t_hnsw", 10, None, 20, 0.93, 0.5, 8.1, 150.0)
+POINTS = tuple(Point(f"id/{n}", NASTY, 300, "docs", {"kind": "abc"[n % 3]}) for n in range(40))
+GRAPH = Neighbours(40, POINTS, *graph(np.random.default_rng(7).standard_normal((40, 8))))
+RECORDS = [
+    Record(b"k", b'{"id": "1", "text": "<b>hello</b>", "metadata": {"n": 1}}', "t", 0, 7, 0),
+    Record(None, b"\xff", "t", 0, 8, 0),
+]
 
 
 def done(key, result):
@@ -58,10 +83,17 @@ def done(key, result):
 
 
 @pytest.fixture
-def app():
+def app(monkeypatch):
     made = console(*[STATUS] * 5, answer=ANSWER)
+    monkeypatch.setattr(indexing, "see", lambda _: SEEN)
+    monkeypatch.setattr(pipelines, "latest", lambda *_: RECORDS)
     tasks = made.extensions["parts"].tasks
-    for key, result in (("message embedstream False os.walk", JOURNEY), ("doctor embedstream", FINDINGS)):
+    results = {
+        "message embedstream False os.walk": JOURNEY, "doctor embedstream": FINDINGS,
+        "index recall None embedstream": RECALL, "map embedstream": as_json(atlas.facts_of(GRAPH, hides_texts=False)),
+        "try embedstream": pipelines.look(made.extensions["parts"].settings, 2),
+    }  # fmt: skip
+    for key, result in results.items():
         tasks._tasks[key] = done(key, result)
     return made
 
@@ -111,3 +143,32 @@ def test_a_page_is_small_and_fast(app, serve, tab):
     page = tab(serve(app)).open("/")
     sizes = page.evaluate("performance.getEntriesByType('resource').map((each) => each.decodedBodySize)")
     assert sum(sizes) < 250_000
+
+
+def test_the_map_shows_what_is_near_what(app, serve, tab):
+    page = tab(serve(app)).open("/map")
+    page.locator("#map-canvas").wait_for(timeout=30_000)
+    assert page.locator("#map-state").text_content() == "40 rows, all."
+    assert page.locator("#map-legend li").all_text_contents() == ["a", "b", "c"]
+    page.fill("#map-id", "id/3")
+    page.keyboard.press("Enter")
+    assert page.locator("#map-chosen tbody tr").count() == 16
+    assert page.locator("#map-chosen p a").get_attribute("href") == "/message/id/3"
+    page.fill("#map-id", "nowhere")
+    page.keyboard.press("Enter")
+    page.get_by_text("No row of the map has this id").wait_for()
+
+
+def test_what_the_map_lights_up_is_said(app, serve, tab):
+    page = tab(serve(app)).open("/map")
+    page.locator("#map-canvas").wait_for(timeout=30_000)
+    page.fill("#q", "walk")
+    page.keyboard.press("Enter")
+    page.get_by_text("0 of the 1 rows that are nearest to the words are on the map.").wait_for()
+
+
+def test_a_drop_asks_and_can_be_left(app, serve, tab):
+    page = tab(serve(app)).open("/index")
+    page.locator("#drop-vector").click()
+    page.get_by_role("button", name="Keep it").click()
+    page.wait_for_url("**/index?pipeline=embedstream")

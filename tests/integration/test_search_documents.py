@@ -14,8 +14,11 @@ from embedstream.cli import app
 from embedstream.decode.chunks import Splitter
 from embedstream.decode.spec import Chunks
 from embedstream.index.build import build
+from embedstream.index.recall import measure
 from embedstream.ingest import Embedded
+from embedstream.search import neighbours
 from embedstream.search.answer import Chunk
+from embedstream.search.searcher import Searcher
 from embedstream.settings import load_settings
 from support.index import NAME, fill, space
 from support.search import nearest, where
@@ -190,3 +193,15 @@ def test_the_command_prints_chunks_unless_documents_are_asked_for(run):
     first, second = run("--by", "document").splitlines()[1:]
     assert first.split()[1:3] == ["long", "chunk"]
     assert second.split()[1:] == ["d000", "chunk", "0"]
+
+
+def test_a_sample_of_them_is_of_chunks(chunked):
+    found = neighbours.read(chunked)
+    assert found.rows == len(found.points) == sum(count for count, _ in SIZES.values())
+    assert {point.id for point in found.points} == set(SIZES)
+
+
+def test_the_recall_of_their_index_can_be_measured(indexed):
+    with Searcher(indexed, connections=1) as searcher:
+        found = measure(indexed, searcher.search, queries=5)
+    assert 0 <= found.worst <= found.mean <= 1

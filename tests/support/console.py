@@ -1,5 +1,7 @@
 """A console over parts that a test makes up: what the pages do with what they are told."""
 
+import time
+
 from embedstream.console.app import create_app
 from embedstream.console.parts import Parts, Pipeline
 from embedstream.console.watcher import Watcher
@@ -46,3 +48,11 @@ def console(*readings, answer=None, names=(None,), **settings):
         pipelines[0].watcher.look()
     pipelines[0]._searcher = Searcher(answer)
     return create_app(Parts(base, {each.name: each for each in pipelines}))
+
+
+def until(is_so, seconds=10):
+    """Waits for what a task does beside the requests."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)

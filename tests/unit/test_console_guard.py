@@ -126,7 +126,17 @@ def test_every_answer_is_protected(open_client):
 
 
 def test_no_page_has_code_or_styles_inside(open_client):
-    for path in ("/", "/search", "/message/", "/doctor", "/settings"):
+    for path in (
+        "/",
+        "/search",
+        "/message/",
+        "/doctor",
+        "/index",
+        "/index/drop?kind=words",
+        "/map",
+        "/pipelines",
+        "/settings",
+    ):
         text = open_client.get(path, **LOCAL).text
         for tag in ("<style", " style=", "<script>", " onclick=", "javascript:"):
             assert tag not in text, (path, tag)

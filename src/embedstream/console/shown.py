@@ -22,6 +22,9 @@ PAGES = (
     ("pages.search", "Search"),
     ("pages.message", "Message"),
     ("pages.doctor", "Doctor"),
+    ("indexing.index", "Index"),
+    ("atlas.shown", "Map"),
+    ("pipelines.listed", "Pipelines"),
     ("pages.settings", "Settings"),
 )
 """Their endpoints, in the order of the navigation."""

@@ -11,6 +11,7 @@ import psycopg
 
 from embedstream import store
 from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.index.seen import needs
 from embedstream.index.state import Catalog, command
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _POLL = 0.5
 _PATIENCE = 10.0
-_LEAST_MEMORY_MB = 64
 
 
 class Stopped(EmbedstreamError):
@@ -49,7 +49,7 @@ def build(
         if index.state == "building" or catalog.ask("lock") == (False,):
             raise ConfigError(_already(settings, index, kind))
         _drop(building, index)
-        _prepare(building, settings, _memory_mb(catalog, settings))
+        _prepare(building, settings, needs(catalog, settings, catalog.count()).memory_mb)
         observer = Catalog(looking, settings, kind)
 
         def look() -> None:
@@ -90,14 +90,6 @@ def _already(settings: Settings, index: Index, kind: Kind) -> str:
         return f"another index of table {table} is being built: embedstream index status"
     backend = f" (backend {index.pid})" if index.pid else ""
     return f"the index of table {table} is being built already{backend}: {command('status', kind)}"
-
-
-def _memory_mb(catalog: Catalog, settings: Settings) -> int:
-    """Enough for the graph: parallel workers share the memory, and it is taken at once."""
-    if catalog.bytes_per_row is None:
-        return settings.index_memory_mb
-    needed = catalog.count() * catalog.bytes_per_row // 2**20
-    return min(max(needed, _LEAST_MEMORY_MB), settings.index_memory_mb)
 
 
 def _prepare(connection: psycopg.Connection[Any], settings: Settings, memory_mb: int) -> None:

@@ -13,6 +13,7 @@ from embedstream.display import as_json, duration, progress, say
 from embedstream.errors import ConfigError
 from embedstream.options import AsJson, OfPipeline, command_group
 from embedstream.pipelines.choice import pipeline_settings
+from embedstream.search import options
 
 if TYPE_CHECKING:
     from embedstream.index.state import Index, Kind
@@ -25,6 +26,7 @@ app = command_group(
 
 OfWords = Annotated[bool, typer.Option("--words", help="The word index, for searches by words.")]
 OfMetadata = Annotated[bool, typer.Option("--metadata", help="The metadata index, for filters.")]
+EfSearch = options.EfSearch
 
 
 def _kind(*, words: bool, metadata: bool) -> Kind:
@@ -91,24 +93,42 @@ def status(
     sys.exit(index.state == "invalid")
 
 
+@app.command()
+def recall(
+    count: Annotated[int, typer.Option("-k", "--count", min=1, max=1000, help="The nearest rows to find.")] = 10,
+    rows: Annotated[int, typer.Option(min=1, max=10_000, help="So many rows, chosen at random, are looked for.")] = 20,
+    ef_search: EfSearch = None,
+    pipeline: OfPipeline = None,
+    json: AsJson = False,
+) -> None:
+    """Measure how many of the nearest rows searches by the vector index find, against exact searches.
+
+    A row that is written between the two searches counts as missed.
+
+    Example: embedstream index recall --ef-search 200
+    """
+    from embedstream.index.recall import as_lines, measure
+    from embedstream.search.searcher import Searcher
+
+    settings = pipeline_settings(pipeline)
+    with Searcher(settings, connections=1) as searcher:
+        found = measure(settings, searcher.search, k=count, queries=rows, ef_search=ef_search, watch=progress)
+    say(as_json(found) if json else "\n".join(as_lines(found)))
+
+
 def _print(settings: Settings, kind: Kind, *, json: bool, **more: float) -> Index:
-    from embedstream.index.state import as_line
+    from embedstream.index.state import WITHOUT, as_line
 
     rows, index = _look(settings, kind)
     if json:
         say(as_json({"table": settings.pgvector_table, "rows": rows, **asdict(index), **more, "kind": kind}))
     else:
         say(f"table {settings.pgvector_table}, {rows:,} rows\n{_TITLES[kind]} {as_line(index, kind)}")
-        say(index.definition or _WITHOUT[kind])
+        say(index.definition or WITHOUT[kind])
     return index
 
 
 _TITLES: dict[Kind, str] = {"vector": "index", "words": "word index", "metadata": "metadata index"}
-_WITHOUT: dict[Kind, str] = {
-    "vector": "searches are exact",
-    "words": "searches by words read every row",
-    "metadata": "filters read every row",
-}
 
 
 def _look(settings: Settings, kind: Kind) -> tuple[int, Index]:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["vector", "words", "metadata"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES: dict[Kind, str] = {"vector": "vector index", "words": "word index", "metadata": "metadata index"}
+WITHOUT: dict[Kind, str] = {
+    "vector": "searches are exact",
+    "words": "searches by words read every row",
+    "metadata": "filters read every row",
+}
 
 # What pgvector keeps of a row while it builds, beyond its vector: measured at its m of 16, with the neighbours.
 _NODE_BYTES = 1000
@@ -100,6 +105,10 @@ class Catalog:
     def count(self) -> int:
         """The rows of the table."""
         return int(self.ask("count")[0])
+
+    def some(self, count: int) -> list[str]:
+        """The ids of so many rows, chosen at random."""
+        return [id for (id,) in self._connection.execute(self._statements["some"], {"count": count})]
 
     def tell(self, statement: str) -> None:
         self._connection.execute(self._statements[statement])

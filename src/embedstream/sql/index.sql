@@ -46,6 +46,10 @@ UPDATE {space} SET {dropped_at} = NULL WHERE {dropped_at} IS NOT NULL
 -- name: count
 SELECT count(*) FROM {table}
 
+-- name: some
+-- Each row is as likely as any other: samples of pages are not that, and what is done with these rows reads all anyway.
+SELECT id FROM {table} ORDER BY random() LIMIT %(count)s
+
 -- name: count_until
 -- Exact as far as it matters, whatever the statistics say; the planner's own estimate beyond.
 SELECT greatest(
