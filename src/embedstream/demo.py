@@ -148,7 +148,10 @@ def show_next_steps(settings: Settings) -> None:
         ('eval "$(.venv/bin/embedstream local env)"', "lets any client and every command below reach the stack"),
         ('.venv/bin/embedstream search "walk a directory tree"', "search by meaning"),
         (".venv/bin/embedstream status", "messages, lag, rows, dead letters, rate"),
-        (f"http://{settings.console_host}:{settings.console_port}", "the console: see, search, and find out where a message is"),
+        (
+            f"http://{settings.console_host}:{settings.console_port}",
+            "the console: see, search, and find out where a message is",
+        ),
         (settings.flink_rest_url, "the job in Flink's dashboard"),
         (f"{settings.embedding_service_url}/health", "the embedding service"),
         ("make down", "stops everything; the data stays"),

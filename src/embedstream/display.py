@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     Watch: TypeAlias = "Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]"
+
+T = TypeVar("T")
 
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -101,6 +103,14 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
             bar.update(task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
 
         yield update
+
+
+def watched(watch: Watch, what: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+    """The items, as they come, while `watch` is told how many came."""
+    with watch(what, total) as update:
+        for number, item in enumerate(items, 1):
+            update(number)
+            yield item
 
 
 @contextmanager

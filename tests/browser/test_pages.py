@@ -1,16 +1,27 @@
 """Every page, as people see it: in both colour schemes, at the width of a telephone, by keyboard."""
 
+import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from embedstream.audit import Finding, Repair, Report, Wishes
+from embedstream.audit.report import Dead, Outcomes
 from embedstream.console import atlas, indexing, pipelines
+from embedstream.console.auditing import Audited
+from embedstream.console.letters import Order, Rehearsed, Shown
 from embedstream.console.tasks import Task
+from embedstream.dead_letters.letter import DeadLetter, Facts, Filter, Place
+from embedstream.dead_letters.listing import Mark, Span, Survey
+from embedstream.dead_letters.rehearsal import Rehearsal
+from embedstream.dead_letters.replay import Replayed
 from embedstream.decode.message import Record
 from embedstream.display import as_json
-from embedstream.doctor.check import Finding
+from embedstream.doctor.check import Finding as Check
 from embedstream.index.recall import Recall
 from embedstream.index.seen import Needs, Seen
 from embedstream.index.state import Index
@@ -45,17 +56,40 @@ JOURNEY = Journey(
     ledger=Entry("stored", MOMENT, "text-messages", 0, 9, 0, MOMENT), dead_letters=(), finding=None,
     looked_at=(Looked(0, 0, 10, 0, 20),),
 )  # fmt: skip
-FINDINGS = [
-    Finding("service.reachable", "ok", "it answers", None),
-    Finding("broker.topic", "FAIL", f"the topic is {NASTY}", "embedstream submit makes it"),
-    Finding("clock.database", "warn", "it is 3 s behind", None),
+EXAMINED = [
+    Check("service.reachable", "ok", "it answers", None),
+    Check("broker.topic", "FAIL", f"the topic is {NASTY}", "embedstream submit makes it"),
+    Check("clock.database", "warn", "it is 3 s behind", None),
 ]
+FACTS = Facts(
+    Place(0, 17), MOMENT, "decode", "not_json", f"is no JSON: {NASTY}", 2, "text-messages", Place(1, 41), 0, None
+)
+LETTER = DeadLetter(FACTS, b"os.walk", json.dumps({"text": NASTY}).encode(), (("trace", b"\xff" * 40),))
+SURVEY = Survey(
+    [FACTS, replace(FACTS, place=Place(1, 3))], Counter({("decode", "not_json"): 4000}),
+    {FACTS.place: Mark("replayed", Place(1, 52)), Place(1, 3): Mark("not_known")}, [Span(0, 10, 18, 0)],
+)  # fmt: skip
+RECORD = {"partition": 1, "key": "os.walk", "size": 90, "begins": NASTY, "becomes": "stored as os.walk"}
+REHEARSED = Rehearsed(
+    Order("dead letters 0:17", Filter(), "{}", again=False),
+    Rehearsal(Replayed(1, 2, 3), [RECORD], frozenset([FACTS.place])),
+)
+REPORT = Report(
+    "text-messages", "text_message_embeddings", 4248, 4200, Outcomes(stored=4200, superseded=40, dead=2, unexplained=6),
+    (Dead("decode", "not_json", 2),), 0, 0, 0, 10, {"missing": 40, "moved": 1},
+    (Finding("missing", NASTY, "0/7", "1/9"),), troubles=(f"a trouble with {NASTY}",),
+    repair=Repair(5, 1, 2, 0, dry_run=True),
+)  # fmt: skip
 PATHS = (
     "/",
     "/search",
     "/search?q=walk&where=kind%3Dfunction",
     "/message/",
     "/message/os.walk",
+    "/dead-letters",
+    "/dead-letters/0:17",
+    "/dead-letters/replays/one",
+    "/audit",
     "/doctor",
     "/index",
     "/index/drop?kind=vector",
@@ -89,12 +123,15 @@ def app(monkeypatch):
     monkeypatch.setattr(pipelines, "latest", lambda *_: RECORDS)
     tasks = made.extensions["parts"].tasks
     results = {
-        "message embedstream False os.walk": JOURNEY, "doctor embedstream": FINDINGS,
+        "message embedstream False os.walk": JOURNEY, "doctor embedstream": EXAMINED,
+        "letters embedstream None None ": SURVEY, "rehearsal embedstream one": REHEARSED,
+        "letter embedstream 0:17": Shown(LETTER, Mark("not_known"), ["os.walk", NASTY], '{"text": "<b>"}'),
         "index recall None embedstream": RECALL, "map embedstream": as_json(atlas.facts_of(GRAPH, hides_texts=False)),
         "try embedstream": pipelines.look(made.extensions["parts"].settings, 2),
     }  # fmt: skip
     for key, result in results.items():
         tasks._tasks[key] = done(key, result)
+    made.extensions["parts"].audits["embedstream"] = Audited(REPORT, Wishes(dry_run=True), MOMENT)
     return made
 
 

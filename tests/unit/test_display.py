@@ -124,7 +124,7 @@ COMMANDS = {
         for n, each in enumerate(LETTERS)
     },
     "export": (["dead-letters", "export"], f"{LETTER}.read", lambda *_: iter(LETTERS)),
-    "replay": (["dead-letters", "replay", "--all", "--dry-run"], "embedstream.dead_letters.replay.replay", replayed),
+    "replay": (["dead-letters", "replay", "--all", "--dry-run"], "embedstream.dead_letters.rehearsal.replay", replayed),
     "submit": (["submit"], "embedstream.submit.submit", says(HOSTILE)),
 }  # fmt: skip
 

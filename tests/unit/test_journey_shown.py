@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from embedstream import kafka
 from embedstream.audit.report import Outcomes
 from embedstream.decode.message import Record
 from embedstream.display import as_json
@@ -12,7 +13,7 @@ from embedstream.errors import ConfigError
 from embedstream.ingest import Kind
 from embedstream.journey import At, Entry, Journey, Letter, Looked, Row, Version
 from embedstream.journey.commands import _bounds, where
-from embedstream.journey.scan import _glance, _shares
+from embedstream.journey.scan import _glance
 from embedstream.journey.show import OUTCOMES, as_text
 
 MOMENT = datetime(2026, 11, 28, 2, 19, 50, 123_456, tzinfo=UTC)
@@ -138,7 +139,7 @@ def test_every_outcome_has_its_meaning():
     ],
 )
 def test_a_limit_is_shared_as_evenly_as_the_sizes_allow(sizes, limit, shares):
-    assert _shares(sizes, limit) == shares
+    assert kafka.shares(sizes, limit) == shares
 
 
 @pytest.mark.parametrize(

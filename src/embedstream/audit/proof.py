@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from embedstream.audit.reading import Block
+    from embedstream.display import Watch
     from embedstream.settings import Settings
     from embedstream.space import Space
 
@@ -45,8 +46,8 @@ class Wishes(NamedTuple):
 _ONLY_LOOK = Wishes()
 
 
-def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
-    """Compare the table with the topic, and mend what differs where that is wished.
+def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK, watch: Watch = progress) -> Report:
+    """Compare the table with the topic, and mend what differs where that is wished; `watch` sees how far it is.
 
     Raises ConfigError, or RetryLater, where a part of the world does not answer.
     """
@@ -54,7 +55,7 @@ def audit(settings: Settings, wishes: Wishes = _ONLY_LOOK) -> Report:
         store.need_session(connection, "an audit")
         space = store.pinned_space(connection, settings)
         store.check_order(store.read_terms(connection, settings), settings)
-        proof = _Proof(settings, connection, space)
+        proof = _Proof(settings, connection, space, watch)
         proof.read_topics()
         report = proof.compare(wishes)
         if wishes.repair or wishes.dry_run:
@@ -70,12 +71,13 @@ def _refuse_moved(report: Report) -> None:
 
 
 class _Proof:
-    def __init__(self, settings: Settings, connection: psycopg.Connection[Any], space: Space) -> None:
+    def __init__(self, settings: Settings, connection: psycopg.Connection[Any], space: Space, watch: Watch) -> None:
         self._settings = settings
         self._connection = connection
         self._space = space
         self._topic = settings.kafka_input_topic
-        self._comparison = Comparison(settings, connection, space, progress)
+        self._watch = watch
+        self._comparison = Comparison(settings, connection, space, watch)
         self.sql = self._comparison.sql
         self._execute = self._comparison.execute
         self._count = self._comparison.count
@@ -99,7 +101,7 @@ class _Proof:
     def _load(self, statement: str, topic: str, ranges: Sequence[records.Range], blocks: Iterable[Block]) -> None:
         """Copy blocks of lines into a temporary table, and show how much of the topic they cover."""
         total = sum(each.end - each.first for each in ranges)
-        with progress(f"reading {topic}", total) as update:
+        with self._watch(f"reading {topic}", total) as update:
             for done in self._comparison.load(statement, blocks):
                 update(done)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
-from embedstream.console import api, atlas, indexing, metrics, pages, pipelines, shown
+from embedstream.console import api, atlas, auditing, indexing, letters, metrics, pages, pipelines, shown
 from embedstream.console.guard import Guard, is_of_a_program
 from embedstream.errors import EmbedstreamError, RetryLater
 from embedstream.search.problem import NotReached
@@ -37,12 +37,8 @@ def create_app(parts: Parts) -> Flask:
     Guard(parts.settings).install(app)
     shown.install(app)
     app.jinja_env.globals["asset"] = _asset
-    app.register_blueprint(pages.routes)
-    app.register_blueprint(indexing.routes)
-    app.register_blueprint(atlas.routes)
-    app.register_blueprint(pipelines.routes)
-    app.register_blueprint(api.routes)
-    app.register_blueprint(metrics.routes)
+    for each in (pages, letters, auditing, indexing, atlas, pipelines, api, metrics):
+        app.register_blueprint(each.routes)
     app.after_request(_keep_assets)
     app.register_error_handler(Problem, _refuse)
     app.register_error_handler(HTTPException, _http_problem)

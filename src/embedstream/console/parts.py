@@ -17,6 +17,7 @@ from embedstream.status.read import Observer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from embedstream.console.auditing import Audited
     from embedstream.settings import Settings
 
 
@@ -27,6 +28,7 @@ class Pipeline:
         self.name = name or settings.flink_job_name
         self.settings = settings
         self.watcher = watcher
+        self.replaying = threading.Lock()
         self._is_named = name is not None
         self._searcher: Searcher | None = None
         self._lock = threading.Lock()
@@ -55,6 +57,7 @@ class Parts:
         self.settings = settings
         self.pipelines = dict(pipelines)
         self.tasks = Tasks()
+        self.audits: dict[str, Audited] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Parts:

@@ -21,6 +21,8 @@ PAGES = (
     ("pages.overview", "Overview"),
     ("pages.search", "Search"),
     ("pages.message", "Message"),
+    ("letters.listed", "Dead letters"),
+    ("auditing.audit", "Audit"),
     ("pages.doctor", "Doctor"),
     ("indexing.index", "Index"),
     ("atlas.shown", "Map"),

@@ -28,6 +28,10 @@ class Cancelled(EmbedstreamError):
     """Somebody asked for the end of it."""
 
 
+class Busy(EmbedstreamError):
+    """One of this key runs."""
+
+
 @dataclass
 class Task:
     """`done` of `total` steps of `doing`, where they are known; `result` is that of the work."""
@@ -70,8 +74,8 @@ class Tasks:
     def last(self, key: str) -> Task | None:
         return self._tasks.get(key)
 
-    def start(self, key: str, work: Callable[[Watch], Any]) -> Task:
-        """Start it anew, or find the one that runs."""
+    def start(self, key: str, work: Callable[[Watch], Any], *, alone: bool = False) -> Task:
+        """Start it anew, or find the one that runs; raises Busy instead where it is to be `alone`."""
         with self._lock:
             task = self._tasks.get(key)
             if task is None or not task.is_running:
@@ -79,6 +83,8 @@ class Tasks:
                 task = self._tasks[key] = Task(key, datetime.now(UTC))
                 self._drop_old()
                 start_thread(_run, task, work)
+            elif alone:
+                raise Busy(key)
             return task
 
     def ensure(self, key: str, work: Callable[[Watch], Any], seconds: float) -> Task:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 PREFIX = "dlq."
+STAGES = ("decode", "embed", "store")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -90,6 +91,14 @@ class Filter(NamedTuple):
             and (self.since is None or facts.at >= self.since)
             and (self.places is None or facts.place in self.places)
         )
+
+
+def filter_of(stage: str | None, code: str | None, since: str | None, places: Iterable[str] | None = None) -> Filter:
+    """As people write one; raises ConfigError for what means nothing."""
+    if stage not in (None, *STAGES, "?"):
+        raise ConfigError(f"--stage {stage}: there are decode, embed and store")
+    moment = parse_since(since, datetime.now(UTC)) if since else None
+    return Filter(stage, code, moment, frozenset(map(Place.parse, places)) if places else None)
 
 
 def read(settings: Settings, ranges: Mapping[int, tuple[int, int]] | None = None) -> Iterator[DeadLetter]:

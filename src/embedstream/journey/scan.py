@@ -118,22 +118,12 @@ def chosen(settings: Settings, positions: Sequence[Position], bounds: Bounds, ho
         for each in positions
         if only in (None, each.partition)
     }
-    shares = _shares({each.partition: each.stable - wanted[each.partition] for each in positions
+    shares = kafka.shares({each.partition: each.stable - wanted[each.partition] for each in positions
                       if each.partition in wanted}, bounds.limit)  # fmt: skip
     return [
         Looked(each.partition, each.stable - shares.get(each.partition, 0), each.stable, each.first, each.stable)
         for each in positions
     ]
-
-
-def _shares(sizes: dict[int, int], limit: int | None) -> dict[int, int]:
-    """How many records of each partition, at most `limit` in all, as evenly as their sizes allow."""
-    left, shares = limit, {}
-    for place, (number, size) in enumerate(sorted(sizes.items(), key=lambda each: each[1])):
-        share = max(0, size) if left is None else min(max(0, size), left // (len(sizes) - place))
-        shares[number] = share
-        left = None if left is None else left - share
-    return shares
 
 
 def _starts(settings: Settings, numbers: Iterable[int], since: datetime) -> dict[int, int]:

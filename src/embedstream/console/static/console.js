@@ -38,7 +38,9 @@ document.addEventListener("keydown", (event) => {
   const field = event.target.closest("input, textarea, select, [contenteditable]");
   if (field && event.key === "Escape") field.blur();
   if (field || event.ctrlKey || event.metaKey || event.altKey) return;
-  const pages = { o: "/", s: "/search", m: "/message/", d: "/doctor", i: "/index", v: "/map", p: "/pipelines" };
+  const pages = {
+    o: "/", s: "/search", m: "/message/", l: "/dead-letters", a: "/audit", d: "/doctor", i: "/index", v: "/map", p: "/pipelines",
+  };
   if (goes && pages[event.key]) location.assign(pages[event.key]);
   else if (event.key === "/") {
     event.preventDefault();
