@@ -114,7 +114,7 @@ LOCK := uv pip compile pyproject.toml $(LOCKED) --override requirements/override
 .PHONY: lock
 lock: ## for maintainers: make the locks anew (needs uv)
 	$(LOCK) --all-extras --output-file requirements/lock.txt
-	$(LOCK) --extra service --extra console --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
+	$(LOCK) --extra service --extra console --extra mcp --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
 	$(LOCK) --extra job --constraint requirements/lock.txt --output-file requirements/flink.txt
 	$(LOCK) --extra jars --extra build --constraint requirements/lock.txt --output-file requirements/build.txt
 	uv pip compile requirements/browser.in $(LOCKED) --constraint requirements/lock.txt --output-file requirements/browser.txt

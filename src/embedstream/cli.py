@@ -161,6 +161,20 @@ def console() -> None:
 
 
 @app.command()
+def mcp() -> None:
+    """Answer an agent over standard input and output (Model Context Protocol), until it closes them.
+
+    Example: claude mcp add embedstream -- embedstream mcp
+    """
+    try:
+        from embedstream.mcp.stdio import serve
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"{exc.name} is not installed: pip install 'embedstream[mcp]'") from exc
+
+    serve(load_settings())
+
+
+@app.command()
 def send(
     file: Annotated[
         typer.FileBinaryRead | None, typer.Argument(help="JSON lines, a message each (left out: stdin).")

@@ -203,7 +203,10 @@ class Settings(BaseSettings):
     console_without_key: bool = Field(
         False, description="whether the console listens beyond loopback without a key, as behind a container's port"
     )
-    console_hide_texts: bool = Field(False, description="whether the console shows no texts, only how long they are")
+    console_hide_texts: bool = Field(False, description="whether console and MCP show no texts, only how long they are")
+    mcp_write: bool = Field(
+        False, description="whether agents may replay dead letters and repair the table by MCP, not only look"
+    )
 
     embedstream_file: Path | None = Field(
         None,

@@ -98,7 +98,7 @@ def test_every_setting_reaches_who_reads_it(name):
     is_service_s = name.startswith("embedding_") and not name.startswith("embedding_service_")
     is_client_s = name in ("embedding_batch_texts", "embedding_requests_in_flight")
     readers = ("embedding-service",) if is_service_s and not is_client_s else READERS
-    readers = ("console",) if name.startswith("console_") else readers
+    readers = ("console",) if name.startswith(("console_", "mcp_")) else readers
     for service in ("embedding-service", *READERS) if name in OF_BOTH else readers:
         assert str(SERVICES[service]["environment"][variable]).startswith(f"${{{variable}")
 

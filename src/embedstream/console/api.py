@@ -50,6 +50,13 @@ def openapi() -> Response:
     return Response(files(__package__).joinpath("openapi.json").read_bytes(), content_type="application/json")
 
 
+@routes.route("/mcp", methods=["GET", "POST"])
+def mcp() -> Response:
+    """Asked only where the tools are not installed: else they stand before this (see entrance)."""
+    message = "agents need a library that is not installed here: pip install 'embedstream[mcp]', and start it again"
+    raise Problem(HTTPStatus.NOT_FOUND, "not_installed", message)
+
+
 def as_facts(answer: Answer, began: float, *, hides_texts: bool) -> dict[str, Any]:
     """The answer of /v1/search; `took_ms` is all of it, `steps_ms` its parts."""
     return {

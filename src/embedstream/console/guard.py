@@ -90,6 +90,17 @@ class Guard:
             return "write"
         return "read" if self._read and same(key, self._read) else "none"
 
+    def role_of_bearer(self, authorization: str) -> Role:
+        """What the header of this name allows."""
+        if not self.asks_for_key:
+            return "write"
+        scheme, _, key = authorization.partition(" ")
+        return self.role_of(key.strip()) if scheme.lower() == "bearer" else "none"
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a request for a host of this name, and port, is meant for this console."""
+        return not self._checks_host or _host_name(host) in _LOOPBACK_NAMES
+
     def _let_in(self) -> BaseResponse | None:
         if problem := request.environ.get(REFUSAL):
             raise problem

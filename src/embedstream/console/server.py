@@ -11,8 +11,8 @@ from embedstream.web.serving import STOP_SIGNALS, Listening
 from embedstream.web.serving import serve as serve_http
 
 if TYPE_CHECKING:
+    from embedstream.console.entrance import Entrance
     from embedstream.settings import Settings
-    from embedstream.web.door import Door
 
 READ_SECONDS = 30.0
 _STOP_SECONDS = 5
@@ -30,11 +30,13 @@ def serve(settings: Settings) -> None:
     from embedstream.console.parts import Parts  # noqa: PLC0415 - a bad address is told at once
 
     Parts.of(settings)
-    listening = Listening("CONSOLE", settings.console_host, settings.console_port, READ_SECONDS, _STOP_SECONDS)
+    listening = Listening(
+        "CONSOLE", settings.console_host, settings.console_port, READ_SECONDS, _STOP_SECONDS, lives=True
+    )
     serve_http(partial(_load_application, settings), listening, settings.log_level)
 
 
-def _load_application(settings: Settings) -> Door:
+def _load_application(settings: Settings) -> Entrance:
     # In the worker, and before the imports, because they start threads, which inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     from embedstream.console.worker import start_worker  # noqa: PLC0415 - see above

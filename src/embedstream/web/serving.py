@@ -32,7 +32,8 @@ _LOGGING = {"incremental": True, "handlers": {}, "loggers": {"_granian": {"level
 class Listening(NamedTuple):
     """Where and how it is listened; `prefix` is that of the settings' variables, `<PREFIX>_HOST` and `<PREFIX>_PORT`.
 
-    A client may take `read_seconds` to send a request's head; a worker that was told to stop has `stop_seconds`.
+    A client may take `read_seconds` to send a request's head; a worker that was told to stop has `stop_seconds`. An
+    application that `lives` is told of its start and its end (ASGI's lifespan).
     """
 
     prefix: str
@@ -40,6 +41,7 @@ class Listening(NamedTuple):
     port: int
     read_seconds: float
     stop_seconds: int
+    lives: bool = False
 
 
 def serve(load: Callable[[], Any], listening: Listening, log_level: str) -> None:
@@ -53,7 +55,7 @@ def serve(load: Callable[[], Any], listening: Listening, log_level: str) -> None
             "embedstream",
             address=address,
             port=listening.port,
-            interface=Interfaces.ASGINL,
+            interface=Interfaces.ASGI if listening.lives else Interfaces.ASGINL,
             websockets=False,
             workers=1,
             backlog=2048,
