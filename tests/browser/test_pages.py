@@ -25,7 +25,7 @@ from embedstream.doctor.check import Finding as Check
 from embedstream.index.recall import Recall
 from embedstream.index.seen import Needs, Seen
 from embedstream.index.state import Index
-from embedstream.journey import Entry, Journey, Looked, Row, Version
+from embedstream.journey.report import Entry, Journey, Looked, Row, Version
 from embedstream.search.answer import Answer, Hit, Places
 from embedstream.search.neighbours import Neighbours, Point, graph
 from embedstream.status.health import Health

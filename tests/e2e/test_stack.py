@@ -41,7 +41,7 @@ def reading_own_writes(stack):
 
     def work():
         while not done.is_set():
-            id = f"own-{uuid.uuid4().hex}"
+            id = f"user-{uuid.uuid4().hex}"
             partition, offset = stack.place_of({"id": id, "text": f"A note of mine, {id}."})
             body = {"query": id, "mode": "keyword", "wait_for": {partition: offset}, "timeout": 60}
             answer = httpx.post(url, json=body, timeout=90)

@@ -13,7 +13,7 @@ from embedstream.display import as_json
 from embedstream.errors import ConfigError
 from embedstream.forget import forget
 from embedstream.forget.show import as_text
-from embedstream.journey import Bounds
+from embedstream.journey.scan import Bounds
 from support.audit import TABLE, Job, execute, filled, own_settings
 from support.tokenizers import words
 from support.traffic import read_topic

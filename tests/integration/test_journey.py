@@ -13,8 +13,9 @@ from embedstream import embedding, kafka
 from embedstream.audit import audit
 from embedstream.decode.spec import Chunks, Decoding
 from embedstream.errors import ConfigError
-from embedstream.journey import Bounds, at, journey
+from embedstream.journey.scan import Bounds
 from embedstream.journey.show import as_text
+from embedstream.journey.trace import at, journey
 from support.audit import LEDGER, T0, TABLE, Job, execute, filled, lose, made_anew, own_settings
 from support.tokenizers import words
 from support.traffic import Traffic
@@ -245,7 +246,7 @@ def test_a_topic_that_was_made_anew(job, settings):
 
 
 def places_of(job, id):
-    return [(each.partition(), each.offset()) for each in job._messages() if each.key() == id.encode()]
+    return [(each.partition(), each.offset()) for each in job.messages() if each.key() == id.encode()]
 
 
 def comments(*items):

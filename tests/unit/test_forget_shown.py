@@ -9,7 +9,7 @@ from embedstream.decode.spec import Decoding, Formats
 from embedstream.errors import ConfigError
 from embedstream.forget import Copy, Erasure, Kept, Relation
 from embedstream.forget.show import as_text
-from embedstream.journey import Looked
+from embedstream.journey.report import Looked
 from embedstream.send import Checker
 from embedstream.settings import load_settings
 

@@ -11,8 +11,8 @@ from embedstream.decode.message import Record
 from embedstream.display import as_json
 from embedstream.errors import ConfigError
 from embedstream.ingest import Kind
-from embedstream.journey import At, Entry, Journey, Letter, Looked, Row, Version
 from embedstream.journey.commands import _bounds, where
+from embedstream.journey.report import At, Entry, Journey, Letter, Looked, Row, Version
 from embedstream.journey.scan import _glance
 from embedstream.journey.show import OUTCOMES, as_text
 

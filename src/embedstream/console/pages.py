@@ -13,10 +13,11 @@ from markupsafe import Markup
 from pydantic import SecretStr
 
 from embedstream import doctor as examining
-from embedstream import journey
 from embedstream.console import metrics
 from embedstream.console.parts import parts, pipeline
 from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.journey.scan import Bounds
+from embedstream.journey.trace import journey
 from embedstream.search.answer import marked
 from embedstream.search.conditions import as_filter, parse_where
 from embedstream.search.request import request_of
@@ -24,6 +25,7 @@ from embedstream.search.request import request_of
 if TYPE_CHECKING:
     from embedstream.display import Watch
     from embedstream.doctor.check import Finding
+    from embedstream.journey.report import Journey
     from embedstream.search.answer import Answer, Hit
     from embedstream.search.request import Request
 
@@ -133,10 +135,10 @@ def message(id: str = "") -> str:
 def message_part() -> str:
     id, everything = request.args.get("id", ""), "all" in request.args
     chosen = pipeline()
-    bounds = journey.Bounds(limit=None, everywhere=True) if everything else journey.Bounds(limit=_TRACED_RECORDS)
+    bounds = Bounds(limit=None, everywhere=True) if everything else Bounds(limit=_TRACED_RECORDS)
 
-    def trace(watch: Watch) -> journey.Journey:
-        return journey.journey(chosen.settings, id, bounds, watch)
+    def trace(watch: Watch) -> Journey:
+        return journey(chosen.settings, id, bounds, watch)
 
     key = f"message {chosen.name} {everything} {id}"
     return render_template("parts/message.html", id=id, task=parts().tasks.ensure(key, trace, _TRACED_FOR))

@@ -12,7 +12,8 @@ from confluent_kafka.admin import AdminClient
 from embedstream import kafka, store
 from embedstream.display import silently
 from embedstream.errors import ConfigError, Rejected
-from embedstream.journey import Bounds, at, journey
+from embedstream.journey.scan import Bounds
+from embedstream.journey.trace import at, journey
 from embedstream.kafka import client
 from embedstream.send import Checker, send_deletes
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from embedstream.display import Watch
-    from embedstream.journey import Journey, Looked
+    from embedstream.journey.report import Journey, Looked
     from embedstream.settings import Settings
 
 _TICK = 0.2

@@ -13,7 +13,8 @@ from embedstream.options import AsJson, OfPipeline  # noqa: TC001 - typer reads 
 from embedstream.pipelines.choice import pipeline_settings
 
 if TYPE_CHECKING:
-    from embedstream.journey import At, Bounds, Journey
+    from embedstream.journey.report import At, Journey
+    from embedstream.journey.scan import Bounds
     from embedstream.settings import Settings
 
 Partition = Annotated[int | None, typer.Option(min=0, help="Look for versions in this partition only.")]
@@ -84,23 +85,23 @@ def forget(
 
 
 def _by_place(settings: Settings, at: str) -> At:
-    from embedstream import journey
     from embedstream.dead_letters.letter import Place
+    from embedstream.journey import trace
 
-    return journey.at(settings, *Place.parse(at), progress)
+    return trace.at(settings, *Place.parse(at), progress)
 
 
 def _by_id(
     settings: Settings, id: str, partition: int | None, since: str | None, limit: int | None, *, all_: bool
 ) -> Journey:
-    from embedstream import journey
+    from embedstream.journey import trace
 
-    return journey.journey(settings, id, _bounds(partition, since, limit, all_=all_), progress)
+    return trace.journey(settings, id, _bounds(partition, since, limit, all_=all_), progress)
 
 
 def _bounds(partition: int | None, since: str | None, limit: int | None, *, all_: bool) -> Bounds:
     from embedstream.dead_letters.letter import parse_since
-    from embedstream.journey import LIMIT, Bounds
+    from embedstream.journey.scan import LIMIT, Bounds
 
     if all_ and (partition is not None or since or limit):
         raise ConfigError("--all looks at the whole topic: leave out --partition, --since and --limit")

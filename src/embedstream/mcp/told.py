@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from embedstream import journey
 from embedstream.dead_letters.letter import Filter, Place, newest, parse_since, read
 from embedstream.errors import ConfigError
+from embedstream.journey import report, scan, trace
 from embedstream.journey.show import OUTCOMES
 from embedstream.journey.show import as_text as journey_as_text
 from embedstream.mcp.answers import DeadLetters, Health, Journey, Kind, Rejection, Standing, Version
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 _REASON_CHARACTERS = 300
 _MOST_VERSIONS = 100
-_WHOLE_TOPIC = journey.Bounds(limit=None, everywhere=True)
-_NEWEST = journey.Bounds()
+_WHOLE_TOPIC = scan.Bounds(limit=None, everywhere=True)
+_NEWEST = scan.Bounds()
 
 
 def journey_of(settings: Settings, id: str, *, everywhere: bool) -> Journey:
-    found = journey.journey(settings, id, _WHOLE_TOPIC if everywhere else _NEWEST)
+    found = trace.journey(settings, id, _WHOLE_TOPIC if everywhere else _NEWEST)
     return _told(settings, found, complete=found.complete, stored=found.row is not None, finding=found.finding)
 
 
 def journey_at(settings: Settings, partition: int, offset: int) -> Journey:
-    return _told(settings, journey.at(settings, partition, offset), complete=True, stored=None, finding=None)
+    return _told(settings, trace.at(settings, partition, offset), complete=True, stored=None, finding=None)
 
 
 def _told(
-    settings: Settings, found: journey.Journey | journey.At, *, complete: bool, stored: bool | None, finding: str | None
+    settings: Settings, found: report.Journey | report.At, *, complete: bool, stored: bool | None, finding: str | None
 ) -> Journey:
     hides = settings.console_hide_texts
     words = journey_as_text(_hidden(found) if hides else found)
@@ -49,27 +49,27 @@ def _told(
     letters = (_of_letter(each) for each in found.dead_letters[-_MOST_VERSIONS:])
     return Journey(
         words=cut(words, CHARACTERS), known=found.known, explained=found.explained, complete=complete, stored=stored,
-        presence=found.presence if isinstance(found, journey.At) else "there", finding=finding,
+        presence=found.presence if isinstance(found, report.At) else "there", finding=finding,
         versions=[_version(each) for each in found.versions[-_MOST_VERSIONS:]], dead_letters=list(letters),
         troubles=list(found.troubles), note="; ".join(notes) or None,
     )  # fmt: skip
 
 
-def _hidden(found: journey.Journey | journey.At) -> journey.Journey | journey.At:
+def _hidden(found: report.Journey | report.At) -> report.Journey | report.At:
     versions = tuple(each if each.text is None else replace(each, text="(hidden)") for each in found.versions)
-    if isinstance(found, journey.At):
+    if isinstance(found, report.At):
         return replace(found, versions=versions)
     row = found.row and replace(found.row, text=found.row.text and "(hidden)")
     return replace(found, versions=versions, row=row)
 
 
-def _version(version: journey.Version) -> Version:
+def _version(version: report.Version) -> Version:
     facts = {name: getattr(version, name) for name in Version.model_fields if name != "meaning"}
     reason = version.reason and cut(version.reason, _REASON_CHARACTERS)
     return Version.model_validate({**facts, "meaning": OUTCOMES[version.outcome], "reason": reason})
 
 
-def _of_letter(letter: journey.Letter) -> Rejection:
+def _of_letter(letter: report.Letter) -> Rejection:
     return Rejection(
         place=f"{letter.partition}:{letter.offset}", origin=f"{letter.origin_partition}:{letter.origin_offset}",
         at=letter.at, stage=letter.stage, code=letter.code, reason=cut(letter.reason, _REASON_CHARACTERS),
