@@ -38,7 +38,7 @@ down: setup ## stop the stack; its data stays
 	$(BIN)/embedstream local down
 
 .PHONY: test
-test: setup ## run all tests: unit, integration, end to end
+test: setup .venv/browser ## run all tests: unit, integration, end to end
 	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-unit
@@ -103,12 +103,18 @@ FIND_MODEL := from embedstream.service.model import find_model; \
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-LOCK := uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 \
-	--override requirements/overrides.txt --no-header --no-annotate
+# 165 MB that are of no use where there is no Chromium.
+.venv/browser: requirements/browser.txt | setup
+	if command -v chromium >/dev/null; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $< && touch $@; fi
+
+LOCKED := --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+LOCK := uv pip compile pyproject.toml $(LOCKED) --override requirements/overrides.txt
 
 .PHONY: lock
 lock: ## for maintainers: make the locks anew (needs uv)
 	$(LOCK) --all-extras --output-file requirements/lock.txt
-	$(LOCK) --extra service --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
+	$(LOCK) --extra service --extra console --extra mcp --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
 	$(LOCK) --extra job --constraint requirements/lock.txt --output-file requirements/flink.txt
 	$(LOCK) --extra jars --extra build --constraint requirements/lock.txt --output-file requirements/build.txt
+	uv pip compile requirements/browser.in $(LOCKED) --constraint requirements/lock.txt --output-file requirements/browser.txt

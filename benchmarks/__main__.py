@@ -24,7 +24,7 @@ from benchmarks.plan import Plan, Scenario
 from benchmarks.texts import fingerprint
 from embedstream.errors import EmbedstreamError
 
-SCENARIOS = ("engine", "service", "pipeline", "ceiling", "latency", "growth", "replay", "decode")
+SCENARIOS = ("engine", "service", "pipeline", "ceiling", "latency", "growth", "replay", "decode", "formats", "search")
 RESULTS = Path(__file__).parent / "results"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)

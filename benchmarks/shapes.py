@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
     Write = Callable[[Row], bytes]
 
-_MAPPED: Row = {
+MAPPED: Row = {
     "id": "value.id",
     "text": ["value.title", "value.body"],
     "timestamp": "value.at",
     "source": "value.author",
     "metadata": {"number": "value.number", "kind": "value.kind"},
 }
-_DEBEZIUM = {**_MAPPED, "envelope": "debezium"}
+_DEBEZIUM = {**MAPPED, "envelope": "debezium"}
 _FRAMED = {"format": "registry", "registry": "http://localhost"}
 _FIELDS = {"id": "string", "title": "string", "body": "string", "author": "string", "kind": "string"}
 _NUMBERS = {"at": "long", "number": "int"}
-_AVRO: Row = {
+AVRO: Row = {
     "type": "record",
     "name": "Article",
     "fields": [{"name": name, "type": ["null", kind]} for name, kind in (_FIELDS | _NUMBERS).items()],
@@ -46,7 +46,7 @@ _CHANGE: Row = {
     "type": "record",
     "name": "Envelope",
     "fields": [
-        {"name": "before", "type": ["null", _AVRO], "default": None},
+        {"name": "before", "type": ["null", AVRO], "default": None},
         {"name": "after", "type": ["null", "Article"], "default": None},
         {"name": "op", "type": "string"},
         {"name": "ts_ms", "type": ["null", "long"]},
@@ -64,7 +64,7 @@ message Article {
 }
 """
 _SCHEMAS = {
-    1: Schema("AVRO", json.dumps(_AVRO)),
+    1: Schema("AVRO", json.dumps(AVRO)),
     2: Schema("PROTOBUF", _PROTO),
     3: Schema("JSON", '{"type": "object"}'),
     4: Schema("AVRO", json.dumps(_CHANGE)),
@@ -98,10 +98,10 @@ def shapes(rules: Rules) -> dict[str, Shape]:
     """By name; `default` is what records without a pipeline file have."""
     made: dict[str, tuple[Row, Write]] = {
         "default": ({}, _default),
-        "JSON, mapped": (_MAPPED, _json),
-        "JSON Schema, mapped": (_MAPPED | _FRAMED, lambda row: _framed(3, _json(row))),
-        "Avro, mapped": (_MAPPED | _FRAMED, _avro(1, _AVRO)),
-        "Protobuf, mapped": (_MAPPED | _FRAMED, _protobuf()),
+        "JSON, mapped": (MAPPED, _json),
+        "JSON Schema, mapped": (MAPPED | _FRAMED, lambda row: _framed(3, _json(row))),
+        "Avro, mapped": (MAPPED | _FRAMED, avro(1, AVRO)),
+        "Protobuf, mapped": (MAPPED | _FRAMED, _protobuf()),
         "Debezium in JSON, mapped": (_DEBEZIUM, lambda row: _json(_change(row))),
         "Debezium in Avro, mapped": (_DEBEZIUM | _FRAMED, _debezium_avro()),
         "plain text": ({"format": "text", "text": "value"}, lambda row: str(row["body"]).encode()),
@@ -142,7 +142,7 @@ def _framed(id: int, data: bytes) -> bytes:
     return b"\0" + id.to_bytes(4) + data
 
 
-def _avro(id: int, schema: Row) -> Write:
+def avro(id: int, schema: Row) -> Write:
     parsed = fastavro.parse_schema(schema)
 
     def write(row: Row) -> bytes:
@@ -154,7 +154,7 @@ def _avro(id: int, schema: Row) -> Write:
 
 
 def _debezium_avro() -> Write:
-    write = _avro(4, _CHANGE)
+    write = avro(4, _CHANGE)
     return lambda row: write(_change(row))
 
 

@@ -47,7 +47,8 @@ class Stack:
     @contextmanager
     def running_job(self, settings: Settings, *submit: str) -> Iterator[Settings]:
         """The job that a command submits (`embedstream submit` unless told otherwise), cancelled after the block."""
-        env = {**os.environ, **self.locations, **settings.to_env()}
+        programs = {name: value for name, value in self.locations.items() if name.lower() not in Settings.model_fields}
+        env = {**environment(settings), **programs}
         _run(list(submit) or [sys.executable, "-m", "embedstream", "submit"], env)
         try:
             yield settings

@@ -9,19 +9,21 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 import embedstream
 from embedstream.dead_letters.commands import app as dead_letters_app
-from embedstream.display import as_json, first_line, json_with_list, printable, progress, say, table
+from embedstream.display import as_json, json_with_list, printable, progress, say
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index.commands import app as index_app
+from embedstream.journey.commands import forget, where
 from embedstream.local.commands import app as local_app
 from embedstream.options import AsJson, OfPipeline, command_group
 from embedstream.pipelines.choice import all_settings, pipeline_settings
 from embedstream.pipelines.commands import app as pipelines_app
+from embedstream.search.commands import search_
 from embedstream.settings import load_settings
 
 app = command_group(
@@ -145,6 +147,34 @@ def service() -> None:
 
 
 @app.command()
+def console() -> None:
+    """Run the console, pages and the API of the search, until it gets SIGTERM or Ctrl-C.
+
+    Example: embedstream console
+    """
+    try:
+        from embedstream.console.server import serve
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"{exc.name} is not installed: pip install 'embedstream[console]'") from exc
+
+    serve(load_settings())
+
+
+@app.command()
+def mcp() -> None:
+    """Answer an agent over standard input and output (Model Context Protocol), until it closes them.
+
+    Example: claude mcp add embedstream -- embedstream mcp
+    """
+    try:
+        from embedstream.mcp.stdio import serve
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"{exc.name} is not installed: pip install 'embedstream[mcp]'") from exc
+
+    serve(load_settings())
+
+
+@app.command()
 def send(
     file: Annotated[
         typer.FileBinaryRead | None, typer.Argument(help="JSON lines, a message each (left out: stdin).")
@@ -184,42 +214,7 @@ def send(
         say(line)
 
 
-@app.command()
-def search(
-    words: Annotated[str, typer.Argument(help="What to look for, in words.")],
-    *,
-    count: Annotated[int, typer.Option("-k", "--count", min=1, help="Rows to print.")] = 10,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Metadata filter: key=value or a JSON object; all given must hold. year=2024 finds the number "
-            "and the string 2024 (so do true, false, null); year='\"2024\"', arrays and objects find that JSON alone."
-        ),
-    ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Look at every row, even where there is an index.")] = False,
-    ef_search: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="More find what the index misses, and take longer.")
-    ] = None,
-    by: Annotated[
-        Literal["chunk", "document"],
-        typer.Option(help="What a row is where texts are in chunks: a chunk, or a document with its nearest chunk."),
-    ] = "chunk",
-    pipeline: OfPipeline = None,
-    json: AsJson = False,
-) -> None:
-    """Find the rows that are nearest in meaning.
-
-    Example: embedstream search "parse a date from a string" -k 5 --where kind=function
-    """
-    from embedstream.search import Wishes, parse_where, search, search_documents
-
-    look = search_documents if by == "document" else search
-    hits = look(pipeline_settings(pipeline), words, Wishes(count, parse_where(where or ()), exact, ef_search))
-    if json:
-        say(as_json([hit._asdict() for hit in hits]))
-    else:
-        rows = [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]
-        say(table(["similarity", "id", "text"], rows))
+app.command("search")(search_)
 
 
 @app.command()
@@ -281,6 +276,10 @@ def audit(
     report = audit(pipeline_settings(pipeline), Wishes(sample, limit, repair, dry_run))
     say(as_json(report.as_facts()) if json else report)
     sys.exit(0 if report.equal else 1)
+
+
+app.command()(where)
+app.command()(forget)
 
 
 def main() -> None:

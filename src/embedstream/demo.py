@@ -14,7 +14,9 @@ from embedstream.corpus import docstrings
 from embedstream.display import console, first_line, progress, say, table
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
-from embedstream.search import Wishes, parse_where, search
+from embedstream.search.conditions import as_filter, parse_where
+from embedstream.search.request import Request
+from embedstream.search.searcher import search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +101,8 @@ def _show_query(connection: psycopg.Connection[Any], settings: Settings) -> None
 
 def _show_search(settings: Settings) -> None:
     heading(f'embedstream search "{WORDS}" -k 5 --where kind=function')
-    hits = search(settings, WORDS, Wishes(5, parse_where(["kind=function"])))
+    wanted = Request(query=WORDS, k=5, where=as_filter(parse_where(["kind=function"])))
+    hits = search(settings, wanted).hits
     say(table(["similarity", "id", "text"], [(f"{hit.similarity:.3f}", hit.id, first_line(hit.text)) for hit in hits]))
 
 
@@ -145,6 +148,10 @@ def show_next_steps(settings: Settings) -> None:
         ('eval "$(.venv/bin/embedstream local env)"', "lets any client and every command below reach the stack"),
         ('.venv/bin/embedstream search "walk a directory tree"', "search by meaning"),
         (".venv/bin/embedstream status", "messages, lag, rows, dead letters, rate"),
+        (
+            f"http://{settings.console_host}:{settings.console_port}",
+            "the console: see, search, and find out where a message is",
+        ),
         (settings.flink_rest_url, "the job in Flink's dashboard"),
         (f"{settings.embedding_service_url}/health", "the embedding service"),
         ("make down", "stops everything; the data stays"),

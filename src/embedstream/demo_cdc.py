@@ -21,7 +21,8 @@ from embedstream.kafka import read
 from embedstream.local.files import write_whole
 from embedstream.local.stack import Stack, ensure_up, stack_settings
 from embedstream.pipelines.choice import all_settings
-from embedstream.search import Wishes, search
+from embedstream.search.request import Request
+from embedstream.search.searcher import search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -212,7 +213,7 @@ def _show_delete(demo: _Demo) -> None:
 
 def _show_search(demo: _Demo, words: str) -> None:
     heading(f'embedstream search "{words}" -k 3')
-    hits = search(demo.settings, words, Wishes(3))
+    hits = search(demo.settings, Request(query=words, k=3)).hits
     rows = [(f"{hit.similarity:.3f}", hit.id, hit.metadata["title"], first_line(hit.text)) for hit in hits]
     say(table(["similarity", "id", "title", "text"], rows))
 

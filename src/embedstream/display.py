@@ -8,13 +8,18 @@ import sys
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    Watch: TypeAlias = "Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]"
+
+T = TypeVar("T")
 
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -98,6 +103,20 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
             bar.update(task, completed=done, rate=f"{speed:,.0f}/s" if speed else "")
 
         yield update
+
+
+def watched(watch: Watch, what: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+    """The items, as they come, while `watch` is told how many came."""
+    with watch(what, total) as update:
+        for number, item in enumerate(items, 1):
+            update(number)
+            yield item
+
+
+@contextmanager
+def silently(*_: object) -> Iterator[Callable[[int], None]]:
+    """As `progress`, for who is to hear nothing of it."""
+    yield lambda _: None
 
 
 def duration(seconds: float) -> str:

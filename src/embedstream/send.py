@@ -53,8 +53,7 @@ class Checker:
     """
 
     def __init__(self, settings: Settings, key_field: str, model: Callable[[], str | None] = lambda: None) -> None:
-        if settings.decoding and settings.decoding.formats.value != "json":
-            raise ConfigError("lines are sent as JSON, but the pipeline reads another format: use its producer")
+        self._is_json = settings.decoding is None or settings.decoding.formats.value == "json"
         self._topic = settings.kafka_input_topic
         self._settings = settings
         self._decode = decoder_of(settings, None)
@@ -62,7 +61,9 @@ class Checker:
         self._model: Callable[[], str | None] | None = model
 
     def line(self, number: int, value: bytes) -> Entry:
-        """Raises Rejected."""
+        """Raises Rejected, and ConfigError where no line can be a message of the pipeline."""
+        if not self._is_json:
+            raise ConfigError("lines are sent as JSON, but the pipeline reads another format: use its producer")
         if len(value) > LARGEST_MESSAGE - _OVERHEAD:
             raise Rejected("decode", "too_large", f"it has more than {LARGEST_MESSAGE - _OVERHEAD} bytes")
         value = value.removeprefix(_BYTE_ORDER_MARK)
@@ -125,10 +126,16 @@ def send_lines(
     return _send(settings, lambda: ((number, checker.line, value) for number, value in lines(file)), "line {}", on_sent)
 
 
-def send_deletes(settings: Settings, ids: list[str], checker: Checker) -> Sent:
-    """A record with a null value for each id. Raises ConfigError, before anything is sent, for what is no id."""
+def send_deletes(settings: Settings, ids: list[str], checker: Checker, partition: int | None = None) -> Sent:
+    """A record with a null value for each id, where no partition is given in that of its key.
+
+    Raises ConfigError, before anything is sent, for what is no id.
+    """
     return _send(
-        settings, lambda: ((number, checker.delete, id) for number, id in enumerate(ids, 1)), "--delete no. {}"
+        settings,
+        lambda: ((number, checker.delete, id) for number, id in enumerate(ids, 1)),
+        "--delete no. {}",
+        partition=partition,
     )
 
 
@@ -159,6 +166,8 @@ def _send(
     inputs: Callable[[], Iterable[tuple[int, Callable[[int, Any], Entry], Any]]],
     name: str,
     on_sent: Callable[[int], None] = lambda _: None,
+    *,
+    partition: int | None = None,
 ) -> Sent:
     spool = Spool()
     _refuse(name, _checked(spool, inputs()))
@@ -172,7 +181,7 @@ def _send(
     def delivered(position: int, partition: int, offset: int) -> None:
         sent.partitions[position], sent.offsets[position] = partition, offset
 
-    records = (Outgoing(entry.value, entry.key) for entry in spool)
+    records = (Outgoing(entry.value, entry.key, partition=partition) for entry in spool)
     # What is too large as it is was measured with gzip, so with gzip it goes.
     options = {"compression": "gzip"} if large else {}
     try:

@@ -1,4 +1,4 @@
-"""The settings of every part of embedstream, and the only reader of the environment.
+"""The settings of every part of embedstream; with `environment` the only reader of the environment.
 
 Each field is set by the environment variable of its name in capitals, or by a file that the
 variable `<NAME>_FILE` points to (for secrets). Empty variables count as not set.
@@ -6,65 +6,24 @@ variable `<NAME>_FILE` points to (for secrets). Empty variables count as not set
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from embedstream.decode.spec import Chunks, Decoding
+from embedstream.environment import OF_NO_VARIABLE, FileSource, VariableSource, choices_of, chosen, is_service_link
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pydantic.fields import FieldInfo
-
-logger = logging.getLogger(__name__)
-
 DEFAULT_MAX_TEXT_BYTES = 1_048_576
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
-_ON, _OFF = ("on", "auto"), ("off",)
-_SYNONYMS = {
-    "warn": ("warning",), "fatal": ("error",), "critical": ("error",), "trace": ("debug",),
-    "on": _ON, "true": _ON, "yes": _ON, "1": _ON, "false": _OFF, "no": _OFF, "0": _OFF,
-}  # fmt: skip
-
-
-OF_NO_VARIABLE = frozenset({"decoding"})
-"""The settings that no environment variable says, but the pipeline file."""
-
-
-class _VariableSource(EnvSettingsSource):
-    """Reads the value of a field from the variable of its name."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        if field_name in OF_NO_VARIABLE:
-            return None, field_name, False
-        return super().get_field_value(field, field_name)
-
-
-class _FileSource(PydanticBaseSettingsSource):
-    """Reads the value of a field from the file that `<NAME>_FILE` names."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        if field_name in OF_NO_VARIABLE:
-            return None, field_name, False
-        path = os.environ.get(f"{field_name.upper()}_FILE")
-        return (Path(path).read_text(encoding="utf-8").strip() if path else None, field_name, False)
-
-    def __call__(self) -> dict[str, Any]:
-        """Reads no file of a field that has its value already: it need not be readable here."""
-        fields = {n: field for n, field in self.settings_cls.model_fields.items() if n not in self.current_state}
-        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 class Settings(BaseSettings):
@@ -152,10 +111,12 @@ class Settings(BaseSettings):
     pgvector_sslkey: Path | None = Field(None, description="PEM file of the client certificate's key")
 
     index: Literal["auto", "off"] = Field(
-        "auto", description="whether the vector index is built once the backlog is gone, or only by hand"
+        "auto", description="whether indexes are built once the backlog is gone, or only by hand"
     )
     index_min_rows: int = Field(
-        50_000, ge=1, description="fewest rows with which the index is built by itself; below it exact search is fast"
+        50_000,
+        ge=1,
+        description="fewest rows with which indexes are built by themselves; below it searches are fast",
     )
     index_memory_mb: int = Field(
         512, ge=1, description="most memory for building the index, in MiB; a graph that needs more is built slowly"
@@ -233,6 +194,20 @@ class Settings(BaseSettings):
         10, ge=1, description="seconds that a service which was told to stop may take to finish what it accepted"
     )
 
+    console_host: str = Field("127.0.0.1", description="address that the console listens on")
+    console_port: Port = Field(8083, description="port that the console listens on")
+    console_api_key: SecretStr | None = Field(
+        None, description="key of those who may change something in the console (not set, and no other: no key)"
+    )
+    console_read_key: SecretStr | None = Field(None, description="key of those who may look at the console")
+    console_without_key: bool = Field(
+        False, description="whether the console listens beyond loopback without a key, as behind a container's port"
+    )
+    console_hide_texts: bool = Field(False, description="whether console and MCP show no texts, only how long they are")
+    mcp_write: bool = Field(
+        False, description="whether agents may replay dead letters and repair the table by MCP, not only look"
+    )
+
     embedstream_file: Path | None = Field(
         None,
         description="file of pipelines (not set: embedstream.yaml in the working directory, where there is one)",
@@ -250,9 +225,9 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, values: dict[str, Any]) -> dict[str, Any]:
-        given = {name: value for name, value in values.items() if not _is_service_link(name, value)}
+        given = {name: value for name, value in values.items() if not is_service_link(name, value)}
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
-        return {name: _chosen(value, _choices(fields.get(name))) for name, value in given.items()}
+        return {name: chosen(value, choices_of(fields.get(name))) for name, value in given.items()}
 
     @field_validator("embedding_service_url", "flink_rest_url")
     @classmethod
@@ -263,7 +238,7 @@ class Settings(BaseSettings):
             raise ValueError("must have no user and no password in it: it is logged")
         return url.rstrip("/")
 
-    @field_validator("embedding_api_key")
+    @field_validator("embedding_api_key", "console_api_key", "console_read_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
@@ -287,7 +262,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _VariableSource(settings_cls), _FileSource(settings_cls)
+        return init_settings, VariableSource(settings_cls), FileSource(settings_cls)
 
     @property
     def chunks(self) -> Chunks | None:
@@ -301,42 +276,6 @@ class Settings(BaseSettings):
     def to_env(self) -> dict[str, str]:
         """The environment variables that make another process read these settings, secrets included."""
         return {n.upper(): _plain(value) for n, value in self if value is not None and n not in OF_NO_VARIABLE}
-
-
-def _is_service_link(name: str, value: object) -> bool:
-    """Whether Kubernetes set the variable, or Docker's links did: both tell every container where a service `pgvector`
-    is in PGVECTOR_PORT.
-    """
-    found = name.endswith(("_port", "_host")) and isinstance(value, str) and bool(_SERVICE_LINK.fullmatch(value))
-    if found:
-        _warn_of_service_link(name.upper(), str(value))
-    return found
-
-
-@cache
-def _warn_of_service_link(name: str, value: str) -> None:
-    logger.warning(
-        "%s=%s is passed over: it is a service link of Kubernetes or Docker, not a setting of embedstream "
-        "(enableServiceLinks: false turns them off)",
-        name,
-        value,
-    )
-
-
-def _choices(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401 - any type
-    """The words of a Literal, or of those in a union."""
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    return tuple(choice for part in get_args(annotation) for choice in _choices(part))
-
-
-def _chosen(value: object, choices: tuple[str, ...]) -> object:
-    """The choice that a word means, whatever its case; YAML and env files make true of on, and add quotes."""
-    if not isinstance(value, str):
-        return value
-    word = value.strip().strip("\"'").lower()
-    meant = {choice.lower(): choice for choice in choices}
-    return next((meant[each] for each in (word, *_SYNONYMS.get(word, ())) if each in meant), value)
 
 
 def _plain(value: object) -> str:

@@ -14,7 +14,7 @@ from embedstream.local.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = (
     "KAFKA_HOST_PORT", "KAFKA_UI_HOST_PORT", "EMBEDDING_SERVICE_HOST_PORT", "PGVECTOR_HOST_PORT", "PGADMIN_HOST_PORT",
-    "FLINK_HOST_PORT",
+    "FLINK_HOST_PORT", "CONSOLE_HOST_PORT",
 )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def test_the_script_refuses_what_it_does_not_know(compose, arguments):
         ("KAFKA_UI_HOST_PORT", "/", "Kafka"),
         ("PGADMIN_HOST_PORT", "/login", "pgAdmin"),
         ("EMBEDDING_SERVICE_HOST_PORT", "/health", "all-MiniLM-L6-v2"),
+        ("CONSOLE_HOST_PORT", "/", "Overview"),
     ],
 )
 def test_the_pages_answer_on_their_host_ports(compose, port, path, words):

@@ -1,7 +1,10 @@
 """The promise on real parts: the table equals the topic."""
 
 import json
+import threading
 import time
+import uuid
+from contextlib import contextmanager
 
 import httpx
 import psutil
@@ -30,14 +33,39 @@ def test_the_table_equals_the_topic_whatever_the_traffic(stack):
     ]
 
 
+@contextmanager
+def reading_own_writes(stack):
+    """Send a message, wait for its record in the console's search, and look: whether each was found."""
+    url = f"{stack.parts()['console']['address']}/v1/search"
+    found, done = [], threading.Event()
+
+    def work():
+        while not done.is_set():
+            id = f"user-{uuid.uuid4().hex}"
+            partition, offset = stack.place_of({"id": id, "text": f"A note of mine, {id}."})
+            body = {"query": id, "mode": "keyword", "wait_for": {partition: offset}, "timeout": 60}
+            answer = httpx.post(url, json=body, timeout=90)
+            found.append(answer.is_success and [hit["id"] for hit in answer.json()["hits"]] == [id])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join(120)
+    assert not thread.is_alive()
+
+
 def load(stack, traffic, batches=15):
     """A hundred messages every 0.7 s in the background; all are sent when the block ends."""
     return producing(stack, (traffic.records(100) for _ in range(batches)), pause=0.7)
 
 
 def test_killed_workers_lose_nothing(stack):
-    """kill -9 of a Python worker, and of the TaskManager, while messages keep coming."""
-    with load(stack, Traffic(seed=7, ids=300, start_ms=int(time.time() * 1000) - 300_000)):
+    """kill -9 of a Python worker, and of the TaskManager, while messages come, and somebody waits for his own."""
+    traffic = Traffic(seed=7, ids=300, start_ms=int(time.time() * 1000) - 300_000)
+    with reading_own_writes(stack) as found, load(stack, traffic):
         time.sleep(3)
         stack.python_workers()[0].kill()
         time.sleep(4)
@@ -45,6 +73,8 @@ def test_killed_workers_lose_nothing(stack):
         task_manager = stack.kill("taskmanager")
     wait(lambda: stack.parts()["taskmanager"]["pid"] not in (None, task_manager), 60, "a new TaskManager")
     stack.wait_until_done()
+    assert len(found) > 2
+    assert set(found) == {True}
     assert_table_equals_topic(stack)
     assert not [worker for worker in orphans if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
 

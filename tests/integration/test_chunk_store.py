@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from embedstream import search, store
+from embedstream import store
 from embedstream.decode.chunks import Splitter
 from embedstream.decode.message import Delete, Message, Version, content_hash, embedded_text
 from embedstream.decode.spec import Chunks
@@ -15,6 +15,7 @@ from embedstream.errors import ConfigError
 from embedstream.ingest import Change, Step
 from embedstream.space import Space
 from support.fakes import HashEmbedder
+from support.search import nearest, where
 from support.stack import wait
 from support.threads import failures_of
 from support.tokenizers import words
@@ -333,8 +334,8 @@ def test_the_search_of_today_finds_chunks(table, settings):
     wanted = SPLITTER.split(LONG)[5]
     vector = embed("", wanted.text).vector
     with store.connect(settings) as connection:
-        hits = search.nearest(connection, settings, vector, search.Wishes(count=2))
-        filtered = search.nearest(connection, settings, vector, search.Wishes(where=search.parse_where(["lang=en"])))
+        hits = nearest(connection, settings, vector, 2)
+        filtered = nearest(connection, settings, vector, where=where("lang=en"))
     assert sorted((hit.id, hit.text) for hit in hits) == [("d", wanted.text), ("e", wanted.text)]
     assert {hit.id for hit in filtered} == {"d"}
     assert filtered[0].metadata == {"lang": "en"}

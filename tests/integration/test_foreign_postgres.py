@@ -12,11 +12,11 @@ from embedstream.decode.message import Delete
 from embedstream.errors import ConfigError, StoreUnavailable
 from embedstream.index.build import build
 from embedstream.ingest import Change
-from embedstream.search import Wishes, nearest
 from embedstream.settings import load_settings
 from embedstream.status import parts
 from support.index import change, fill, space
 from support.pgbouncer import pgbouncer
+from support.search import nearest
 
 TABLE = "text_message_embeddings"
 SPACE = space(8)
@@ -168,7 +168,7 @@ def test_pgvector_may_live_in_another_schema(database):
     fill(database, 300)
     assert build(database).state == "valid"
     with store.connect(database) as connection:
-        assert len(nearest(connection, database, some(1)[0].embedded.vector, Wishes(5))) == 5
+        assert len(nearest(connection, database, some(1)[0].embedded.vector, 5)) == 5
 
 
 def test_a_password_file_is_read_anew_at_each_connection(tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def test_a_pooler_in_transaction_mode_is_enough_for_job_status_and_search(pooled
     assert parts.read_rows(pooled).losses == ""
     with store.connect(pooled) as connection:
         assert store.is_pooled(connection)
-        assert len(nearest(connection, pooled, some(1)[0].embedded.vector, Wishes(5))) == 5
+        assert len(nearest(connection, pooled, some(1)[0].embedded.vector, 5)) == 5
     with store.connect(database) as connection:
         assert not store.is_pooled(connection)
 

@@ -5,11 +5,11 @@ import pytest
 
 from embedstream import store
 from embedstream.index.build import build
-from embedstream.search import Wishes, nearest, parse_where
 from embedstream.settings import load_settings
 from support.index import NAME, RANDOM, fill, space
+from support.search import nearest, where
 
-RARE = [({"rare": True},)]
+RARE = {"field": "metadata", "op": "contains", "value": {"rare": True}}
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ def test_queries_of_the_view_and_the_search_use_it(database, dimension, type_):
         explained = "EXPLAIN SELECT id FROM text_message_vectors ORDER BY embedding <=> %s LIMIT 5"
         plan = str(connection.execute(explained, [str(vector.tolist())]).fetchall())
         assert f"Index Scan using {NAME}" in plan
-        hits = nearest(connection, database, vector, Wishes(5))
+        hits = nearest(connection, database, vector, 5)
         scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = %s"
         connection.execute("SELECT pg_stat_force_next_flush()")
         assert connection.execute(scans, [NAME]).fetchone() > (0,)
-        exact = nearest(connection, database, vector, Wishes(5, exact=True))
+        exact = nearest(connection, database, vector, 5, exact=True)
     assert [hit.id for hit in hits] == [hit.id for hit in exact]
     assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
 
@@ -49,9 +49,9 @@ def test_more_rows_than_the_index_gives_at_once_and_rows_that_few_pass(filled):
     vector = RANDOM.standard_normal(8).astype(np.float32)
     with store.connect(filled) as connection:
         connection.execute("SET enable_seqscan = off")
-        for wishes in (Wishes(150), Wishes(4, RARE), Wishes(10, RARE), Wishes(3, ef_search=1)):
-            hits = nearest(connection, filled, vector, wishes)
-            assert len(hits) == (4 if wishes.where else wishes.count)
+        for wishes in ({"k": 150}, {"k": 4, "where": RARE}, {"k": 10, "where": RARE}, {"k": 3, "ef_search": 1}):
+            hits = nearest(connection, filled, vector, **wishes)
+            assert len(hits) == (4 if "where" in wishes else wishes["k"])
         assert connection.execute("SHOW hnsw.ef_search").fetchone() == ("40",)
 
 
@@ -104,5 +104,5 @@ def with_metadata(postgres):
 def test_rows_are_filtered_by_what_a_condition_can_mean(with_metadata, conditions, found):
     connection, settings = with_metadata
     vector = np.ones(8, dtype=np.float32)
-    hits = nearest(connection, settings, vector, Wishes(20, parse_where(conditions)))
+    hits = nearest(connection, settings, vector, 20, where=where(*conditions))
     assert {hit.id for hit in hits} == found

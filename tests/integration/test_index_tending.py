@@ -68,7 +68,7 @@ def test_tending_stops_when_it_is_told_to_and_tells_trouble_once(filled, lag, mo
     assert "check PGVECTOR_*" in lines[0]
     with tend.in_background(filled.model_copy(update={"index_min_rows": 10}), lines.append, threading.Event()):
         wait(lambda: look(filled).state == "valid", 60, "the index")
-        wait(lambda: lines[-1] == f"built the vector index {NAME}", 10, "the line")
+        wait(lambda: f"built the vector index {NAME}" in lines, 10, "the line")
 
 
 def test_a_build_by_hand_is_seen(filled, lag):

@@ -37,6 +37,23 @@ def test_positions_and_counts(settings):
     assert kafka.count(settings, "no-such-topic") == 0
 
 
+# As Kafka's own tests of its clients have them.
+MURMUR2 = {"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536}
+
+
+def test_a_key_goes_where_java_s_producers_put_it(settings):
+    kafka.ensure_topics(settings)
+    records = [Outgoing(b"{}", key.encode()) for key in MURMUR2]
+    places = {}
+    kafka.produce(
+        settings,
+        settings.kafka_input_topic,
+        records,
+        on_delivered=lambda n, partition, _: places.update({n: partition}),
+    )
+    assert [places[n] for n in range(3)] == [(number & 0x7FFFFFFF) % 3 for number in MURMUR2.values()]
+
+
 @pytest.mark.parametrize("code", sorted(kafka.PASSING))
 def test_an_election_is_waited_for(settings, monkeypatch, code):
     kafka.ensure_topics(settings)

@@ -2,20 +2,26 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from embedstream import search, store
+from embedstream import embedding, store
 from embedstream.cli import app
 from embedstream.decode.chunks import Splitter
 from embedstream.decode.spec import Chunks
 from embedstream.index.build import build
-from embedstream.search import Wishes, nearest, nearest_documents, parse_where
+from embedstream.index.recall import measure
+from embedstream.ingest import Embedded
+from embedstream.search import neighbours
+from embedstream.search.answer import Chunk
+from embedstream.search.searcher import Searcher
 from embedstream.settings import load_settings
 from support.index import NAME, fill, space
+from support.search import nearest, where
 from support.tokenizers import words
 
 MOMENT = datetime(2025, 11, 24, 16, tzinfo=UTC)
@@ -63,6 +69,10 @@ def indexed(postgres, chunks):
         yield settings
 
 
+def nearest_documents(connection, settings, vector, k, **facts):
+    return nearest(connection, settings, vector, k, group_by="document", **facts)
+
+
 def insert(connection, id, vectors):
     metadata = json.dumps({"even": int(id[1:]) % 2 == 0} if id != "long" else {"even": True})
     connection.execute(
@@ -88,7 +98,7 @@ def expected(chunks, count, ids=None):
 
 
 def shape(documents):
-    return [(hit.id, hit.seq, hit.matching_chunks) for hit in documents]
+    return [(hit.id, hit.chunk.seq, hit.matching_chunks) for hit in documents]
 
 
 def check(found, wanted):
@@ -99,11 +109,13 @@ def check(found, wanted):
 @pytest.mark.parametrize("exact", [False, True], ids=["no index", "exact"])
 def test_each_document_stands_once_with_its_best_chunk(chunked, chunks, exact):
     with store.connect(chunked) as connection:
-        found = nearest_documents(connection, chunked, QUERY, Wishes(10, exact=exact))
+        found = nearest_documents(connection, chunked, QUERY, 10, exact=exact)
     check(found, expected(chunks, 10))
     first = found[0]
-    assert first[1:6] == ("long", f"chunk {first.seq}", "web", MOMENT, {"even": True})
-    assert (first.start, first.end, first.matching_chunks) == (first.seq * 10, first.seq * 10 + 9, 4000)
+    seq, start, end = first.chunk
+    assert (first.id, first.text, first.source) == ("long", f"chunk {seq}", "web")
+    assert (first.message_timestamp, first.metadata) == (MOMENT, {"even": True})
+    assert (start, end, first.matching_chunks) == (seq * 10, seq * 10 + 9, 4000)
 
 
 def test_a_document_that_fills_the_first_candidates_hides_no_other(indexed, chunks):
@@ -111,11 +123,11 @@ def test_a_document_that_fills_the_first_candidates_hides_no_other(indexed, chun
     with store.connect(indexed) as connection:
         connection.execute("SET enable_seqscan = off")
         scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = %s"
-        assert {hit.id for hit in nearest(connection, indexed, QUERY, Wishes(200))} == {"long"}
+        assert {hit.id for hit in nearest(connection, indexed, QUERY, 200)} == {"long"}
         connection.execute("SELECT pg_stat_force_next_flush()")
         before = connection.execute(scans, [NAME]).fetchone()[0]
-        found = nearest_documents(connection, indexed, QUERY, Wishes(10))
-        exact = nearest_documents(connection, indexed, QUERY, Wishes(10, exact=True))
+        found = nearest_documents(connection, indexed, QUERY, 10)
+        exact = nearest_documents(connection, indexed, QUERY, 10, exact=True)
         connection.execute("SELECT pg_stat_force_next_flush()")
         assert connection.execute(scans, [NAME]).fetchone()[0] > before
         assert connection.execute("SHOW hnsw.ef_search").fetchone() == ("40",)
@@ -129,8 +141,8 @@ def test_a_document_that_fills_the_first_candidates_hides_no_other(indexed, chun
 @pytest.mark.parametrize("exact", [False, True], ids=["index", "exact"])
 def test_fewer_documents_than_were_asked_for_are_all_that_there_are(indexed, chunks, exact):
     with store.connect(indexed) as connection:
-        found = nearest_documents(connection, indexed, QUERY, Wishes(1000, exact=exact))
-        none = nearest_documents(connection, indexed, QUERY, Wishes(5, parse_where(["even=maybe"]), exact))
+        found = nearest_documents(connection, indexed, QUERY, 1000, exact=exact)
+        none = nearest_documents(connection, indexed, QUERY, 5, where=where("even=maybe"), exact=exact)
     check(found, expected(chunks, 1000))
     assert none == []
 
@@ -138,8 +150,8 @@ def test_fewer_documents_than_were_asked_for_are_all_that_there_are(indexed, chu
 def test_only_documents_that_pass_the_filter_count(indexed, chunks):
     odd = {id for id in SIZES if id != "long" and int(id[1:]) % 2}
     with store.connect(indexed) as connection:
-        found = nearest_documents(connection, indexed, QUERY, Wishes(10, parse_where(["even=false"]), exact=True))
-        by_index = nearest_documents(connection, indexed, QUERY, Wishes(10, parse_where(["even=false"])))
+        found = nearest_documents(connection, indexed, QUERY, 10, where=where("even=false"), exact=True)
+        by_index = nearest_documents(connection, indexed, QUERY, 10, where=where("even=false"))
     check(found, expected(chunks, 10, odd))
     assert {hit.id for hit in by_index} <= odd
     assert len(by_index) == 10
@@ -149,9 +161,9 @@ def test_a_whole_text_is_a_document_of_one_chunk(database):
     store.prepare(database, space(8))
     fill(database, 50)
     with store.connect(database) as connection:
-        rows = nearest(connection, database, QUERY, Wishes(7))
-        documents = nearest_documents(connection, database, QUERY, Wishes(7))
-    assert documents == [search.Document(*row, 0, 0, len(row.text), 1) for row in rows]
+        rows = nearest(connection, database, QUERY, 7)
+        documents = nearest_documents(connection, database, QUERY, 7)
+    assert documents == [replace(row, chunk=Chunk(0, 0, len(row.text)), matching_chunks=1) for row in rows]
 
 
 @pytest.fixture
@@ -159,7 +171,7 @@ def run(chunked, monkeypatch):
     """`embedstream search` for words of which the vector is QUERY."""
     for name in ("pgvector_host", "pgvector_port", "pgvector_db"):
         monkeypatch.setenv(name.upper(), str(getattr(chunked, name)))
-    monkeypatch.setattr(search, "_embedded", lambda *_: QUERY)
+    monkeypatch.setattr(embedding, "embed_query", lambda *_: Embedded(QUERY, 1, truncated=False))
 
     def run(*options):
         done = CliRunner().invoke(app, ["search", "words", "--count", "2", *options])
@@ -174,10 +186,22 @@ def test_the_command_prints_chunks_unless_documents_are_asked_for(run):
     rows = json.loads(run("--json"))
     assert [row["id"] for row in rows] == ["long", "long"]
     fields = ["similarity", "id", "text", "source", "message_timestamp", "metadata"]
-    assert list(rows[0]) == fields
+    assert list(rows[0])[:6] == fields
     documents = json.loads(run("--by", "document", "--json"))
     assert [row["id"] for row in documents] == ["long", "d000"]
-    assert list(documents[0]) == [*fields, "seq", "start", "end", "matching_chunks"]
+    assert list(documents[0])[:10] == [*fields, "seq", "start", "end", "matching_chunks"]
     first, second = run("--by", "document").splitlines()[1:]
     assert first.split()[1:3] == ["long", "chunk"]
     assert second.split()[1:] == ["d000", "chunk", "0"]
+
+
+def test_a_sample_of_them_is_of_chunks(chunked):
+    found = neighbours.read(chunked)
+    assert found.rows == len(found.points) == sum(count for count, _ in SIZES.values())
+    assert {point.id for point in found.points} == set(SIZES)
+
+
+def test_the_recall_of_their_index_can_be_measured(indexed):
+    with Searcher(indexed, connections=1) as searcher:
+        found = measure(indexed, searcher.search, queries=5)
+    assert 0 <= found.worst <= found.mean <= 1

@@ -43,9 +43,9 @@ def change(id, vector):
     )
 
 
-def look(settings):
+def look(settings, kind="vector"):
     with store.connect(settings) as connection:
-        return Catalog(connection, settings).look()
+        return Catalog(connection, settings, kind).look()
 
 
 @contextmanager
@@ -65,7 +65,8 @@ def held_build(settings, **options):
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            wait(lambda: (look(settings).phase or "").endswith("old snapshots"), 60, "the build to wait")
+            kind = options.get("kind", "vector")
+            wait(lambda: (look(settings, kind).phase or "").endswith("old snapshots"), 60, "the build to wait")
             yield failures
         finally:
             reader.execute("ROLLBACK")
@@ -73,8 +74,8 @@ def held_build(settings, **options):
     assert not thread.is_alive()
 
 
-def end_backend(settings, failures):
+def end_backend(settings, failures, kind="vector"):
     """End the backend that builds, and wait until its client has noticed."""
     with store.connect(settings) as connection:
-        connection.execute("SELECT pg_terminate_backend(%s)", [look(settings).pid])
+        connection.execute("SELECT pg_terminate_backend(%s)", [look(settings, kind).pid])
     wait(lambda: failures, 30, "the builder to notice")

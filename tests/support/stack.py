@@ -117,6 +117,13 @@ class RunningStack:
         with self.gate:
             kafka.produce(self.settings, self.settings.kafka_input_topic, spread, **options)
 
+    def place_of(self, message):
+        """Send one message; its partition and offset."""
+        places = []
+        record = kafka.Outgoing(json.dumps(message).encode(), message["id"].encode())
+        self.produce([record], on_delivered=lambda _, partition, offset: places.append((partition, offset)))
+        return places[0]
+
 
 @contextmanager
 def running_stack(directory, settings, *options):

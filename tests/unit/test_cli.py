@@ -30,6 +30,12 @@ def test_version():
     [
         (["status"], "", {}, "check PGVECTOR_*"),
         (["audit"], "", {}, "check PGVECTOR_*"),
+        (["where", "x"], "", {}, "check PGVECTOR_*"),
+        (["where"], "", {}, "name an id, or a place of the topic"),
+        (["where", "--at", "x"], "", {}, "write PARTITION:OFFSET, such as 0:4711"),
+        (["where", "x", "--since", "x"], "", {}, "--since 'x': write a time"),
+        (["forget", "x"], "", {}, "check PGVECTOR_*"),
+        (["forget", ""], "", {}, "nothing was sent: the value is null"),
         (["search", "x"], "", {}, "check PGVECTOR_*"),
         (["search", "x", "--where", "nonsense"], "", {}, "write key=value, or a JSON object"),
         (["submit"], "", {}, "start it, or set FLINK_REST_URL"),

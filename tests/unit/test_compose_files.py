@@ -20,12 +20,14 @@ SERVICES = COMPOSE["services"]
 PIPELINES_TEXT = (ROOT / "compose.pipelines.yaml").read_text()
 PIPELINES = yaml.safe_load(PIPELINES_TEXT)
 FLINK = ("flink-jobmanager", "flink-taskmanager", "flink-submit")
+OBSERVERS = ("prometheus", "grafana")
 DOCKERFILES = sorted((ROOT / "deploy").glob("*/Dockerfile"))
 SCRIPTS = [ROOT / "e2e_test.sh", ROOT / ".ci" / "run", *sorted((ROOT / "deploy").rglob("*.sh"))]
 # Read by processes that do not run in these containers.
 NOT_IN_DOCKER = {"flink_home", "embedstream_cache_dir"}
 # The addresses inside of the stack are fixed.
-FIXED = {"embedding_host", "embedding_port"}
+FIXED = {"embedding_host", "embedding_port", "console_host", "console_port"}
+READERS = ("console", *FLINK)
 # What the service and its clients must agree about.
 OF_BOTH = {"embedding_api_key", "embedding_max_request_bytes", "log_level"}
 
@@ -37,8 +39,16 @@ def dockerfile_of(service):
 
 def test_the_promised_services_are_there():
     assert set(SERVICES) == {
-        "kafka", "kafka-ui", "embedding-service", "pgvector-postgres", "pgadmin", *FLINK,
+        "kafka", "kafka-ui", "embedding-service", "console", "pgvector-postgres", "pgadmin", *FLINK, *OBSERVERS,
     }  # fmt: skip
+
+
+def test_what_observes_is_started_for_who_asks_for_it():
+    """No service of the plain stack waits for one of a profile: Compose would refuse to start it."""
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == set(OBSERVERS)
+    assert {profile for name in OBSERVERS for profile in SERVICES[name]["profiles"]} == {"observability"}
+    plain = [service for name, service in SERVICES.items() if name not in OBSERVERS]
+    assert not {need for service in plain for need in service.get("depends_on", {})} & set(OBSERVERS)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +60,9 @@ def test_the_promised_services_are_there():
         ("pgvector-postgres", "PGVECTOR_HOST_PORT", 5432),
         ("pgadmin", "PGADMIN_HOST_PORT", 8080),
         ("flink-jobmanager", "FLINK_HOST_PORT", 8081),
+        ("console", "CONSOLE_HOST_PORT", 8083),
+        ("prometheus", "PROMETHEUS_HOST_PORT", 9090),
+        ("grafana", "GRAFANA_HOST_PORT", 3000),
     ],
 )
 def test_host_ports_are_on_loopback_and_can_be_moved(service, variable, port):
@@ -58,7 +71,7 @@ def test_host_ports_are_on_loopback_and_can_be_moved(service, variable, port):
 
 
 def test_no_other_service_has_a_host_port():
-    assert sum(len(service.get("ports", ())) for service in SERVICES.values()) == 6
+    assert sum(len(service.get("ports", ())) for service in SERVICES.values()) == 9
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -84,8 +97,9 @@ def test_every_setting_reaches_who_reads_it(name):
     variable = name.upper()
     is_service_s = name.startswith("embedding_") and not name.startswith("embedding_service_")
     is_client_s = name in ("embedding_batch_texts", "embedding_requests_in_flight")
-    readers = ("embedding-service",) if is_service_s and not is_client_s else FLINK
-    for service in ("embedding-service", *FLINK) if name in OF_BOTH else readers:
+    readers = ("embedding-service",) if is_service_s and not is_client_s else READERS
+    readers = ("console",) if name.startswith(("console_", "mcp_")) else readers
+    for service in ("embedding-service", *READERS) if name in OF_BOTH else readers:
         assert str(SERVICES[service]["environment"][variable]).startswith(f"${{{variable}")
 
 
@@ -156,7 +170,44 @@ def test_images_that_are_not_ours_are_pinned():
 
 def test_what_is_kept_lies_in_named_volumes():
     used = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
-    assert used == set(COMPOSE["volumes"])
+    shipped = {source for source in used if source.startswith("./deploy/")}
+    assert used - shipped == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_who_observes_reads_what_is_shipped(name):
+    shipped = [volume.split(":") for volume in SERVICES[name]["volumes"] if volume.startswith("./")]
+    assert shipped
+    for source, _, mode in shipped:
+        assert mode == "ro"
+        assert any((ROOT / source).iterdir())
+
+
+def test_prometheus_finds_what_it_scrapes():
+    """By the names and ports of the stack, and with the keys that its parts ask for."""
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    console, service, flink = (jobs[name] for name in ("embedstream", "embedstream-service", "embedstream-flink"))
+    [[console_target], [service_target]] = [job["static_configs"][0]["targets"] for job in (console, service)]
+    for target in (console_target, service_target):
+        name, _, port = target.partition(":")
+        assert SERVICES[name]["ports"][0].endswith(f":{port}")
+    [names] = flink["dns_sd_configs"]
+    reporter = yaml.safe_load((ROOT / "deploy" / "flink" / "config.yaml").read_text())
+    assert set(names["names"]) < set(FLINK)
+    assert names["port"] == reporter["metrics.reporter.prom.port"]
+    mounted = {each["target"]: COMPOSE["configs"][each["source"]] for each in SERVICES["prometheus"]["configs"]}
+    for job, variable in ((console, "CONSOLE_READ_KEY"), (service, "EMBEDDING_API_KEY")):
+        assert mounted[job["authorization"]["credentials_file"]]["content"].startswith(f"${{{variable}:-")
+
+
+def test_grafana_finds_prometheus_and_the_dashboards():
+    folder = ROOT / "deploy" / "grafana" / "provisioning"
+    [source] = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
+    assert source["url"] == f"http://prometheus:{SERVICES['prometheus']['ports'][0].rpartition(':')[2]}"
+    [provider] = yaml.safe_load((folder / "dashboards" / "embedstream.yml").read_text())["providers"]
+    targets = [volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]]
+    assert provider["options"]["path"] in targets
 
 
 def test_flink_s_java_options_are_those_that_it_ships():
@@ -210,9 +261,9 @@ def test_the_locks_of_the_images_are_parts_of_the_lock(name):
     assert not re.search(r"^torch==", "\n".join(part), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["flink-taskmanager", "flink-submit"])
+@pytest.mark.parametrize("name", ["console", "flink-taskmanager", "flink-submit"])
 def test_pipelines_of_a_file_reach_who_reads_it(name):
-    """The submitter reads the file, the TaskManager counts its slots by it; both may need what it refers to."""
+    """Submitter and console read the file, the TaskManager counts its slots by it; all may need what it refers to."""
     service = PIPELINES["services"][name]
     environment = service["environment"]
     assert {variable for variable, value in environment.items() if value == ""} == {each.upper() for each in DECIDED}
@@ -226,7 +277,7 @@ def test_pipelines_of_a_file_reach_who_reads_it(name):
 
 def test_the_pipelines_file_changes_no_other_service():
     assert PIPELINES["services"].keys() < SERVICES.keys()
-    assert PIPELINES["services"].keys() == {"flink-taskmanager", "flink-submit"}
+    assert PIPELINES["services"].keys() == {"console", "flink-taskmanager", "flink-submit"}
 
 
 TWO = """version: 1

@@ -3,9 +3,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedstream.dead_letters import edit, show
+from embedstream import kafka
+from embedstream.dead_letters import edit, listing, rehearsal, repeats, show
 from embedstream.dead_letters.letter import DeadLetter, Facts, Filter, Place, newest, of_record, parse_since
+from embedstream.dead_letters.listing import Mark
 from embedstream.dead_letters.replay import _is_ours, outgoing
+from embedstream.display import silently
 from embedstream.errors import ConfigError
 from embedstream.settings import load_settings
 
@@ -189,3 +192,58 @@ def test_a_value_that_was_left_out_is_no_delete():
     settings = load_settings(kafka_input_topic="in")
     with pytest.raises(ConfigError, match="lacks its value"):
         _is_ours(settings, mutilated.facts, named=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b'{"a":1}', '{\n  "a": 1\n}'), (b'{"a": "\xc3\xa4"}\n', '{\n  "a": "\xe4"\n}'),
+        (b'{"a": "\\u202e"}', '{\n  "a": "\\u202e"\n}'), (b'{"n": 1.10}', '{"n": 1.10}'),
+        (b'{"n": 9007199254740993}', '{\n  "n": 9007199254740993\n}'), (b'{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
+        (b'{"broken', '{"broken'), (b"", ""), (None, None), (b"\xff", None), (b"a\r\nb", None), (b"\x1b[2J", None),
+        ("\u202e".encode(), None), (b"[" * 100_000, "[" * 100_000),
+    ],
+)  # fmt: skip
+def test_a_form_shows_what_it_can_give_back(value, shown):
+    assert edit.editable(value) == shown
+    if shown is not None:
+        assert edit.from_form(value, shown.replace("\n", "\r\n")) == value
+
+
+def test_what_a_form_changed_is_as_it_was_typed():
+    assert edit.from_form(b'{"a":1}', '{"a":\r\n2}') == b'{"a":\n2}'
+
+
+def test_the_newest_of_each_partition_are_looked_at():
+    extent = {0: (10, 20), 1: (5, 8), 2: (0, 0)}
+    assert kafka.newest(extent, 100) == extent
+    assert kafka.newest(extent, 8) == {0: (15, 20), 1: (5, 8), 2: (0, 0)}
+    assert kafka.length(kafka.newest(extent, 8)) == 8
+
+
+@pytest.mark.parametrize(
+    ("extent", "again", "sent_again", "mark"),
+    [
+        ({2: (0, 100)}, {}, set(), Mark("not_replayed")),
+        ({2: (0, 100)}, {Place(2, 41): Place(2, 77)}, set(), Mark("replayed", Place(2, 77))),
+        ({2: (0, 100)}, {}, {Place(2, 41)}, Mark("replayed")),
+        ({2: (0, 1000)}, {}, set(), Mark("not_known")),
+        ({2: (50, 100)}, {}, set(), Mark("not_known")),
+        ({0: (0, 100)}, {}, set(), Mark("not_known")),
+    ],
+)
+def test_a_mark_says_no_more_than_was_looked_at(monkeypatch, extent, again, sent_again, mark):
+    monkeypatch.setattr(repeats.kafka, "extent", lambda *_: extent)
+    monkeypatch.setattr(listing, "repeats", lambda *_: again)
+    settings = load_settings(kafka_input_topic="in")
+    assert listing.marks(settings, [letter().facts], sent_again, 100, silently) == {Place(0, 7): mark}
+    assert listing.marks(settings, [letter(topic="other").facts], set(), 100, silently) == {}
+
+
+def test_a_rehearsal_tells_what_decoding_would_make_of_it(monkeypatch):
+    monkeypatch.setattr(rehearsal, "_model_name", lambda _: None)
+    tell = rehearsal.foretelling(load_settings())
+    for value, becomes in (
+        (b'{"id": "a", "text": "b"}', "stored as a"), (None, "deletes k"), (b"{", "rejected again: not_json"),
+    ):  # fmt: skip
+        assert tell(outgoing(letter(b"k", value), value))["becomes"].startswith(becomes)

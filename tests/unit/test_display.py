@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import embedstream
-from embedstream import search
 from embedstream.audit.report import Dead, Finding, Outcomes, Report
 from embedstream.cli import app
 from embedstream.dead_letters import replay
@@ -20,6 +19,7 @@ from embedstream.display import as_json, first_line, harmless, printable, say, t
 from embedstream.doctor.check import Finding as Check
 from embedstream.errors import ConfigError
 from embedstream.kafka import Outgoing
+from embedstream.search import answer
 from embedstream.status.health import Health
 from embedstream.status.read import Status
 
@@ -88,7 +88,8 @@ REPORT = Report(
     findings=(Finding("stale", HOSTILE, HOSTILE, HOSTILE),),
 )  # fmt: skip
 STATUS = Status(topic=HOSTILE, table=HOSTILE, job=HOSTILE, service=HOSTILE, health=Health("degraded", (HOSTILE,)))
-HIT = search.Hit(0.5, HOSTILE, HOSTILE, HOSTILE, NOW, {HOSTILE: HOSTILE})
+HIT = answer.Hit(HOSTILE, 0.5, 0.5, HOSTILE, HOSTILE, NOW, {HOSTILE: HOSTILE})
+ANSWER = answer.Answer((HIT,), "exact", complete=True, as_of={0: 1})
 
 
 class Looks:
@@ -113,7 +114,7 @@ def refuses(*_, **__):
 
 LETTER = "embedstream.dead_letters.letter"
 COMMANDS = {
-    "search": (["search", "x"], "embedstream.search.search", lambda *_: [HIT]),
+    "search": (["search", "x"], "embedstream.search.searcher.search", lambda *_: ANSWER),
     "audit": (["audit"], "embedstream.audit.audit", lambda *_: REPORT),
     "status": (["status"], "embedstream.status.read.Observer", Looks),
     "doctor": (["doctor"], "embedstream.doctor.examine", lambda *_: [Check("a", "FAIL", HOSTILE, HOSTILE)]),
@@ -123,7 +124,7 @@ COMMANDS = {
         for n, each in enumerate(LETTERS)
     },
     "export": (["dead-letters", "export"], f"{LETTER}.read", lambda *_: iter(LETTERS)),
-    "replay": (["dead-letters", "replay", "--all", "--dry-run"], "embedstream.dead_letters.replay.replay", replayed),
+    "replay": (["dead-letters", "replay", "--all", "--dry-run"], "embedstream.dead_letters.rehearsal.replay", replayed),
     "submit": (["submit"], "embedstream.submit.submit", says(HOSTILE)),
 }  # fmt: skip
 
@@ -141,7 +142,7 @@ def test_no_command_prints_a_trick(monkeypatch, name, as_json):
 
 
 def test_nor_does_an_error(monkeypatch, capsys):
-    monkeypatch.setattr("embedstream.search.search", refuses)
+    monkeypatch.setattr("embedstream.search.searcher.search", refuses)
     monkeypatch.setattr("sys.argv", ["embedstream", "search", "x"])
     with pytest.raises(SystemExit, match="2"):
         embedstream.cli.main()

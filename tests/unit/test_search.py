@@ -4,7 +4,7 @@ import pytest
 
 from embedstream.corpus import docstrings
 from embedstream.errors import ConfigError
-from embedstream.search import parse_where
+from embedstream.search.conditions import parse_where
 
 
 @pytest.mark.parametrize(

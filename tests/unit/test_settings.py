@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-import embedstream.settings
+import embedstream.environment
 from embedstream.errors import ConfigError
 from embedstream.settings import Settings, load_settings
 from embedstream.worker import worker_settings
@@ -102,7 +102,7 @@ LINK = "tcp://10.96.0.12:5432"
     ],
 )
 def test_a_service_link_is_passed_over_with_one_warning(monkeypatch, caplog, variable, value):
-    embedstream.settings._warn_of_service_link.cache_clear()
+    embedstream.environment._warn_of_service_link.cache_clear()
     monkeypatch.setenv(variable, value)
     assert (load_settings(), load_settings()) == (Settings.model_construct(), Settings.model_construct())
     (warning,) = caplog.messages

@@ -86,6 +86,8 @@ def _started(settings: Settings, parts: Sequence[Sequence[Range]], model_name: s
 
 def _work(sender: Connection, settings: Settings, ranges: Sequence[Range], model_name: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The console's worker keeps it blocked, and so would its children: who terminates them waits for them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     with suppress(BrokenPipeError):
         try:
             for block in _blocks(settings, ranges, model_name):

@@ -32,11 +32,14 @@ class Range(NamedTuple):
     end: int
 
 
-def read(settings: Settings, topic: str, ranges: Iterable[Range]) -> Iterator[list[Message]]:
-    """What consumers that read committed records see of the ranges; offsets that hold no record are passed over."""
+def read(
+    settings: Settings, topic: str, ranges: Iterable[Range], isolation: str = "read_committed"
+) -> Iterator[list[Message]]:
+    """What consumers of that isolation see of the ranges; offsets that hold no record are passed over."""
+    ranges = list(ranges)
     ends = {each.partition: each.end for each in ranges if each.end > each.first}
     starts = [TopicPartition(topic, each.partition, each.first) for each in ranges if each.partition in ends]
-    with reader(settings) as consumer:
+    with reader(settings, **{"isolation.level": isolation}) as consumer:
         consumer.assign(starts)
         while ends:
             yield _within(consumer, topic, ends, _consume(settings, consumer))
@@ -56,9 +59,11 @@ def _within(consumer: Consumer, topic: str, ends: dict[int, int], messages: Sequ
     return records
 
 
-def fetch(settings: Settings, topic: str, places: Iterable[tuple[int, int]]) -> Iterator[Message]:
+def fetch(
+    settings: Settings, topic: str, places: Iterable[tuple[int, int]], isolation: str = "read_committed"
+) -> Iterator[Message]:
     """The records at (partition, offset), in that order; those that are gone meanwhile are left out."""
-    with reader(settings) as consumer:
+    with reader(settings, **{"isolation.level": isolation}) as consumer:
         current, position = -1, 0
         for partition, offset in places:
             if partition != current or not position <= offset < position + _NEAR:

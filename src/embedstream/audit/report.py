@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 from embedstream.display import table
 
+KINDS = (
+    "orphan", "missing", "undeleted", "older_mapping", "stale", "wrong_space", "bad_vector", "changed", "moved", "lost",
+    "unexplained",
+)  # fmt: skip
+
 # Findings about ids of which there is no list.
 _UNLISTED = ("moved", "lost")
 
@@ -100,10 +105,15 @@ class Report:
     def closes(self) -> bool:
         return self.messages + self.exploded == sum(self.outcomes)
 
-    def as_facts(self) -> dict[str, object]:
-        """For JSON; `left_out` says how many findings of each kind are not listed."""
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many findings of each kind are not listed, of kinds that are."""
         listed = [finding.kind for finding in self.findings]
-        left_out = {kind: count - listed.count(kind) for kind, count in self.kinds.items() if kind not in _UNLISTED}
+        left = {kind: count - listed.count(kind) for kind, count in self.kinds.items() if kind not in _UNLISTED}
+        return {kind: count for kind, count in left.items() if count}
+
+    def as_facts(self) -> dict[str, object]:
+        """For JSON."""
         facts = vars(self) | self.outcomes._asdict()
         del facts["outcomes"]
         return {
@@ -112,12 +122,12 @@ class Report:
             "closes": self.closes,
             "dead_letters": [each._asdict() for each in self.dead_letters],
             "findings": [each._asdict() for each in self.findings],
-            "left_out": {kind: count for kind, count in left_out.items() if count},
+            "left_out": self.left_out,
             "repair": self.repair._asdict() if self.repair else None,
         }
 
     def __str__(self) -> str:
-        parts = [self._figures(), self._sum(), "\n".join((self._verdict(), *self.troubles))]
+        parts = [self._shown_figures(), self.equation, "\n".join((self.verdict, *self.troubles))]
         if self.findings:
             rows = [(each.kind, each.id, each.ledger or "-", each.topic or "-") for each in self.findings]
             parts.append(table(["finding", "id", "ledger at", "topic says"], rows))
@@ -125,7 +135,14 @@ class Report:
             parts.append(str(self.repair))
         return "\n\n".join(parts)
 
-    def _figures(self) -> str:
+    def _shown_figures(self) -> str:
+        rows = self.figures
+        width, digits = max(len(row[0]) for row in rows), len(f"{self.messages:,}")
+        return "\n".join(f"{name:<{width}}  {count:>{digits},}  {what}".rstrip() for name, count, what in rows)
+
+    @property
+    def figures(self) -> list[tuple[str, int, str]]:
+        """Each with its name and what it counts; dead letters of one stage and code stand indented below all."""
         rows: list[tuple[str, int, str]] = [
             (f"topic {self.topic}", self.messages, f"messages, {self.ids:,} ids"),
             *([("exploded", self.exploded, "more that came of them")] if self.exploded else []),
@@ -147,16 +164,16 @@ class Report:
             ("other topics", self.other_topics, "ids from other topics"),
             ("sampled", self.sampled, "rows embedded again"),
         ]
-        rows += [row for row in others if row[1]]
-        width, digits = max(len(row[0]) for row in rows), len(f"{self.messages:,}")
-        return "\n".join(f"{name:<{width}}  {count:>{digits},}  {what}".rstrip() for name, count, what in rows)
+        return rows + [row for row in others if row[1]]
 
-    def _sum(self) -> str:
+    @property
+    def equation(self) -> str:
         sign, verdict = ("=", "closes") if self.closes else ("≠", "does not close")
         messages = f"{self.messages:,}" + (f" + {self.exploded:,}" if self.exploded else "")
         return f"{verdict}: {messages} {sign} {' + '.join(f'{part:,}' for part in self.outcomes)}"
 
-    def _verdict(self) -> str:
+    @property
+    def verdict(self) -> str:
         if self.equal:
             waiting = (
                 (self.outcomes.in_flight, "in flight"),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,9 +14,10 @@ from embedstream.options import AsJson, OfPipeline, command_group
 from embedstream.pipelines.choice import pipeline_settings
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterable, Iterator
 
-    from embedstream.dead_letters.letter import DeadLetter, Facts, Filter
+    from embedstream.dead_letters.letter import DeadLetter, Facts
     from embedstream.kafka import Outgoing
     from embedstream.settings import Settings
 
@@ -28,15 +27,6 @@ Stage = Annotated[str | None, typer.Option(help="Only those rejected by this sta
 Code = Annotated[str | None, typer.Option(help="Only those with this error code (dlq.error).")]
 Since = Annotated[str | None, typer.Option(help="Only those since this time (ISO 8601), or so long ago: 30m, 2h, 7d.")]
 _PLACE = "PARTITION:OFFSET within the dead-letter topic, as list prints it"
-
-
-def _filter(stage: str | None, code: str | None, since: str | None, places: Iterable[str] | None = None) -> Filter:
-    from embedstream.dead_letters.letter import Filter, Place, parse_since
-
-    if stage not in (None, "decode", "embed", "store", "?"):
-        raise ConfigError(f"--stage {stage}: there are decode, embed and store")
-    moment = parse_since(since, datetime.now(UTC)) if since else None
-    return Filter(stage, code, moment, frozenset(map(Place.parse, places)) if places else None)
 
 
 @app.command("list")
@@ -53,18 +43,10 @@ def list_(
 
     Example: embedstream dead-letters list --stage decode --since 2h
     """
-    from embedstream.dead_letters.letter import newest, read
+    from embedstream.dead_letters.letter import filter_of, read
+    from embedstream.dead_letters.listing import counted
 
-    wanted = _filter(stage, code, since)
-    counts: Counter[tuple[str, str]] = Counter()
-
-    def counted() -> Iterator[Facts]:
-        for letter in read(pipeline_settings(pipeline)):
-            if wanted.takes(letter.facts):
-                counts[letter.facts.stage, letter.facts.code] += 1
-                yield letter.facts
-
-    found = newest(counted(), limit)
+    found, counts = counted(read(pipeline_settings(pipeline)), filter_of(stage, code, since), limit)
     say(_list_as_json(found, counts) if json else _list_as_text(found, counts))
 
 
@@ -121,10 +103,10 @@ def export(
 
     Example: embedstream dead-letters export --code not_json --output broken.jsonl
     """
-    from embedstream.dead_letters.letter import read
+    from embedstream.dead_letters.letter import filter_of, read
     from embedstream.dead_letters.show import as_record
 
-    wanted, settings = _filter(stage, code, since), pipeline_settings(pipeline)
+    wanted, settings = filter_of(stage, code, since), pipeline_settings(pipeline)
     lines = (json.dumps(as_record(each)) for each in read(settings) if wanted.takes(each.facts))
     if output is None:
         for line in lines:
@@ -164,19 +146,22 @@ def replay(
     Example: embedstream dead-letters replay --code other_model --set model=all-MiniLM-L6-v2 --dry-run
     """
     from embedstream.dead_letters.edit import parse_fields
+    from embedstream.dead_letters.letter import filter_of
+    from embedstream.dead_letters.rehearsal import rehearse
     from embedstream.dead_letters.replay import replay
 
     if all == bool(places or stage or code or since):
         raise ConfigError("say which dead letters: either PARTITION:OFFSET or --stage, --code, --since, or --all")
     settings, fields = pipeline_settings(pipeline), parse_fields(set or ())
-    wanted = _filter(stage, code, since, places)
-    seen: list[dict[str, object]] = []
+    wanted = filter_of(stage, code, since, places)
+    seen: list[dict[str, Any]] = []
     edit = edit and not dry_run
     change = _changer(edit=edit, fields=fields)
-    result = replay(
-        settings, wanted, change, again=again, rehearse=bool(fields) and not edit,
-        send=_rehearsal(seen) if dry_run else _sending(settings),
-    )  # fmt: skip
+    if dry_run:
+        result, seen, _ = rehearse(settings, wanted, change, again=again)
+    else:
+        tried = bool(fields) and not edit
+        result = replay(settings, wanted, change, again=again, rehearse=tried, send=_sending(settings))
     facts = {"topic": settings.kafka_input_topic, "dry_run": dry_run, **result._asdict()}
     say(as_json({**facts, "records": seen} if dry_run else facts) if json else _told(facts, seen))
 
@@ -206,17 +191,7 @@ def _sending(settings: Settings) -> Callable[[Iterator[Outgoing]], int]:
     return send
 
 
-def _rehearsal(seen: list[dict[str, object]]) -> Callable[[Iterator[Outgoing]], int]:
-    from embedstream.dead_letters.show import as_outgoing
-
-    def send(records: Iterator[Outgoing]) -> int:
-        seen.extend(map(as_outgoing, records))
-        return len(seen)
-
-    return send
-
-
-def _told(facts: dict[str, object], seen: Iterable[dict[str, object]]) -> str:
+def _told(facts: dict[str, object], seen: Iterable[dict[str, Any]]) -> str:
     head = f"{facts['sent']} {'would be ' if facts['dry_run'] else ''}sent to topic {facts['topic']}"
     left_out = f"{facts['already_replayed']} were replayed before" if facts["already_replayed"] else ""
     skipped = "were not changed in the editor, or lack what was too large"

@@ -60,6 +60,43 @@ def _object(value: bytes | None) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
+def editable(value: bytes | None) -> str | None:
+    """The payload for a form: JSON with indents where that changes nothing but white space, other text as it stands.
+
+    None for what no form gives back as it was.
+    """
+    try:
+        text = (value or b"").decode()
+    except UnicodeDecodeError:
+        return None
+    shown = _indented(text) or text
+    return shown if value is not None and all(map(_is_plain, shown)) else None
+
+
+def _is_plain(character: str) -> bool:
+    return character.isprintable() or character in "\n\t"
+
+
+def _indented(text: str) -> str | None:
+    """None where Python would not write the very same JSON: a number, or a name that stands there twice."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    compact = (",", ":")
+    for as_ascii in (False, True):
+        written = (json.dumps(body, ensure_ascii=as_ascii, separators=each) for each in (None, compact))
+        if isinstance(body, dict | list) and text.strip() in written:
+            return json.dumps(body, ensure_ascii=as_ascii, indent=2)
+    return None
+
+
+def from_form(value: bytes | None, text: str) -> bytes | None:
+    """What a form gave back for the payload, which ends its lines as HTTP does; unchanged, the payload itself."""
+    text = text.replace("\r\n", "\n")
+    return value if text == editable(value) else text.encode()
+
+
 def edited(value: bytes | None) -> bytes | None:
     """What $VISUAL, $EDITOR or vi made of the payload; None where it changed nothing.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 PREFIX = "dlq."
+STAGES = ("decode", "embed", "store")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -35,7 +36,7 @@ class Place(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         if not re.fullmatch(r"\d{1,9}:\d{1,18}", text, re.ASCII):
-            raise ConfigError(f"{text!r}: write PARTITION:OFFSET, as embedstream dead-letters list prints them")
+            raise ConfigError(f"{text!r}: write PARTITION:OFFSET, such as 0:4711")
         partition, _, offset = text.partition(":")
         return cls(int(partition), int(offset))
 
@@ -90,6 +91,14 @@ class Filter(NamedTuple):
             and (self.since is None or facts.at >= self.since)
             and (self.places is None or facts.place in self.places)
         )
+
+
+def filter_of(stage: str | None, code: str | None, since: str | None, places: Iterable[str] | None = None) -> Filter:
+    """As people write one; raises ConfigError for what means nothing."""
+    if stage not in (None, *STAGES, "?"):
+        raise ConfigError(f"--stage {stage}: there are decode, embed and store")
+    moment = parse_since(since, datetime.now(UTC)) if since else None
+    return Filter(stage, code, moment, frozenset(map(Place.parse, places)) if places else None)
 
 
 def read(settings: Settings, ranges: Mapping[int, tuple[int, int]] | None = None) -> Iterator[DeadLetter]:

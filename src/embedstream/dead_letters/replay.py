@@ -21,14 +21,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedstream import kafka
 from embedstream.dead_letters import letter as letters
 from embedstream.dead_letters.edit import has_id
-from embedstream.dead_letters.letter import PREFIX, replayed_of
+from embedstream.dead_letters.letter import PREFIX
+from embedstream.dead_letters.repeats import beyond, repeats
 from embedstream.decode.fields import id_of_coordinates
+from embedstream.display import silently, watched
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from embedstream.dead_letters.letter import DeadLetter, Facts, Filter, Place
+    from embedstream.display import Watch
     from embedstream.settings import Settings
 
 
@@ -64,15 +67,16 @@ def replay(
     again: bool = False,
     rehearse: bool = False,
     send: Callable[[Iterator[kafka.Outgoing]], int] | None = None,
+    watch: Watch = silently,
 ) -> Replayed:
-    """Send the dead letters that `wanted` takes, unless they were sent before and not `again`.
+    """Send the dead letters that `wanted` takes, unless they were sent before and not `again`; `watch` sees reading.
 
     `change` gives the payload to send, or raises Skip; with `rehearse` it is tried on all of them before the first is
     sent. `send` takes the records instead of the topic. Raises ConfigError, before anything is sent, where a dead
     letter came from another topic than the input topic.
     """
-    plan = _plan(settings, wanted)
-    known = set() if again else plan.replayed | _replayed_before(settings, plan)
+    plan = _plan(settings, wanted, watch)
+    known = set() if again else plan.replayed | _replayed_before(settings, plan, watch)
     already = plan.chosen.keys() & known
     for origin in already:
         del plan.chosen[origin]
@@ -84,11 +88,12 @@ def replay(
     return Replayed(sent, len(already), len(skipped))
 
 
-def _plan(settings: Settings, wanted: Filter) -> _Plan:
+def _plan(settings: Settings, wanted: Filter, watch: Watch) -> _Plan:
     """Of a message that died twice by a crash of the job, the later dead letter is chosen."""
-    plan = _Plan(kafka.extent(settings, settings.kafka_dead_letter_topic))
+    topic = settings.kafka_dead_letter_topic
+    plan = _Plan(kafka.extent(settings, topic))
     found = set()
-    for each in letters.read(settings, plan.extent):
+    for each in watched(watch, f"reading {topic}", letters.read(settings, plan.extent), kafka.length(plan.extent)):
         facts = each.facts
         if facts.replayed:
             plan.replayed.add(facts.replayed)
@@ -98,7 +103,7 @@ def _plan(settings: Settings, wanted: Filter) -> _Plan:
             found.add(facts.place)
     if missing := (wanted.places or frozenset()) - found:
         names = ", ".join(map(str, sorted(missing)))
-        raise ConfigError(f"topic {settings.kafka_dead_letter_topic} has no record {names}; nothing was sent")
+        raise ConfigError(f"topic {topic} has no record {names}; nothing was sent")
     return plan
 
 
@@ -121,15 +126,8 @@ def _is_ours(settings: Settings, facts: Facts, *, named: bool) -> bool:
     return True
 
 
-def _replayed_before(settings: Settings, plan: _Plan) -> set[Place]:
-    """The messages that stand in the input topic once more, each in its partition beyond where it stood first."""
-    firsts: dict[int, int] = {}
-    for origin in plan.chosen.keys() - plan.replayed:
-        firsts[origin.partition] = min(origin.offset, firsts.get(origin.partition, origin.offset))
-    extent = kafka.extent(settings, settings.kafka_input_topic)
-    ranges = {n: (max(first + 1, extent[n][0]), extent[n][1]) for n, first in firsts.items() if n in extent}
-    found = (replayed_of(kafka.headers_of(m)) for m in kafka.read(settings, settings.kafka_input_topic, ranges))
-    return {origin for origin in found if origin}
+def _replayed_before(settings: Settings, plan: _Plan, watch: Watch) -> set[Place]:
+    return set(repeats(settings, beyond(settings, plan.chosen.keys() - plan.replayed), watch))
 
 
 def _records(

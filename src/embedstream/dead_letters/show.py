@@ -48,7 +48,7 @@ def _bytes(name: str, value: bytes | None) -> dict[str, str | None]:
 
 def as_outgoing(record: Outgoing) -> dict[str, Any]:
     """A record that is about to be sent, with the first characters of its value."""
-    begins = printable((record.value or b"null").decode(errors="replace")[:_PREVIEW])
+    begins = printable((record.value or b"null").decode(errors="replace")[:_PREVIEW].replace("\n", " "))
     return {
         "partition": record.partition,
         "timestamp": record.timestamp,

@@ -9,7 +9,7 @@ from psycopg import pq
 
 from embedstream import store
 from embedstream.doctor.check import Check, Verdict, fail, ok, skipped, warn
-from embedstream.index.state import Catalog, as_line
+from embedstream.index.state import KINDS, Catalog, as_line, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,12 +204,13 @@ def _space(world: World) -> Verdict:
 def _index(world: World) -> Verdict:
     if world.pinned is None:
         return ok("no table yet, so no index")
-    index = Catalog(world.connection, world.settings).look()
-    if index.state == "invalid":
-        return warn(
-            f"{index.name} is invalid: no search uses it, and every write pays for it", "embedstream index build"
-        )
-    return ok(as_line(index))
+    found = {kind: Catalog(world.connection, world.settings, kind).look() for kind in KINDS}
+    for kind, index in found.items():
+        if index.state == "invalid":
+            return warn(
+                f"{index.name} is invalid: no search uses it, and every write pays for it", command("build", kind)
+            )
+    return ok(as_line(found["vector"]))
 
 
 def _rows(world: World, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -1,1 +1,1 @@
-"""The vector index of the table: what state it is in, how it is built, when it is built by itself."""
+"""The indexes of the table: what state they are in, how they are built, when they are built by themselves."""

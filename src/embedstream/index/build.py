@@ -1,4 +1,4 @@
-"""Builds and drops the index, beside writers and readers."""
+"""Builds and drops an index, beside writers and readers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import psycopg
 
 from embedstream import store
 from embedstream.errors import ConfigError, EmbedstreamError
-from embedstream.index.state import Catalog
+from embedstream.index.seen import needs
+from embedstream.index.state import Catalog, command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from embedstream.index.state import Index
+    from embedstream.index.state import Index, Kind
     from embedstream.settings import Settings
 
 _POLL = 0.5
 _PATIENCE = 10.0
-_LEAST_MEMORY_MB = 64
 
 
 class Stopped(EmbedstreamError):
@@ -33,6 +33,7 @@ def build(
     settings: Settings,
     watch: Callable[[Index], None] = lambda _: None,
     is_stopped: Callable[[], bool] = lambda: False,
+    kind: Kind = "vector",
 ) -> Index:
     """Build the index unless there is one; one that is invalid, because its build ended early, is built anew.
 
@@ -40,16 +41,16 @@ def build(
     well, and what it leaves is removed if possible. Raises Stopped; ConfigError where somebody builds already.
     """
     with store.database(settings) as looking, store.database(settings) as building:
-        catalog = Catalog(building, settings)
+        catalog = Catalog(building, settings, kind)
         index = catalog.look()
         if index.state == "valid":
             return index
         store.need_session(building, "a build of the index")
         if index.state == "building" or catalog.ask("lock") == (False,):
-            raise ConfigError(_already(settings, index))
+            raise ConfigError(_already(settings, index, kind))
         _drop(building, index)
-        _prepare(building, settings, _memory_mb(catalog, settings))
-        observer = Catalog(looking, settings)
+        _prepare(building, settings, needs(catalog, settings, catalog.count()).memory_mb)
+        observer = Catalog(looking, settings, kind)
 
         def look() -> None:
             watch(observer.look())
@@ -61,20 +62,20 @@ def build(
         return catalog.look()
 
 
-def drop(settings: Settings) -> Index:
+def drop(settings: Settings, kind: Kind = "vector") -> Index:
     """Drop the index, after ending its build where one is under way, and return what there was.
 
     It is not built by itself again until a backlog has come and gone. Raises ConfigError where a builder does not end.
     """
     with store.database(settings) as connection:
         store.need_session(connection, "dropping the index")
-        catalog = Catalog(connection, settings)
+        catalog = Catalog(connection, settings, kind)
         catalog.tell("mark_dropped")
         found = catalog.look()
         deadline = time.monotonic() + _PATIENCE
         while (index := catalog.look()).state == "building" or catalog.ask("lock") == (False,):
             if time.monotonic() > deadline:
-                raise ConfigError(_already(settings, index))
+                raise ConfigError(_already(settings, index, kind))
             if index.pid:
                 connection.execute("SELECT pg_cancel_backend(%s)", [index.pid])
             time.sleep(_POLL)
@@ -82,15 +83,13 @@ def drop(settings: Settings) -> Index:
         return found
 
 
-def _already(settings: Settings, index: Index) -> str:
+def _already(settings: Settings, index: Index, kind: Kind) -> str:
+    """One index of a table is built at a time, of whatever kind: builds wait for each other's transactions."""
+    table = settings.pgvector_table
+    if index.state != "building":
+        return f"another index of table {table} is being built: embedstream index status"
     backend = f" (backend {index.pid})" if index.pid else ""
-    return f"the index of table {settings.pgvector_table} is being built already{backend}: embedstream index status"
-
-
-def _memory_mb(catalog: Catalog, settings: Settings) -> int:
-    """Enough for the graph: parallel workers share the memory, and it is taken at once."""
-    needed = catalog.count() * catalog.bytes_per_row // 2**20
-    return min(max(needed, _LEAST_MEMORY_MB), settings.index_memory_mb)
+    return f"the index of table {table} is being built already{backend}: {command('status', kind)}"
 
 
 def _prepare(connection: psycopg.Connection[Any], settings: Settings, memory_mb: int) -> None:

@@ -1,21 +1,33 @@
-"""What PostgreSQL knows of the index."""
+"""What PostgreSQL knows of an index."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
-from psycopg.sql import Identifier
+from psycopg.sql import SQL, Identifier
 
 from embedstream import store
+from embedstream.errors import ConfigError
+from embedstream.store.words import WORDS, WORDS_AS_DEFINED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     import psycopg
-    from psycopg.sql import Composed
+    from psycopg.sql import Composable, Composed
 
     from embedstream.settings import Settings
+
+Kind: TypeAlias = Literal["vector", "words", "metadata"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+NAMES: dict[Kind, str] = {"vector": "vector index", "words": "word index", "metadata": "metadata index"}
+WITHOUT: dict[Kind, str] = {
+    "vector": "searches are exact",
+    "words": "searches by words read every row",
+    "metadata": "filters read every row",
+}
 
 # What pgvector keeps of a row while it builds, beyond its vector: measured at its m of 16, with the neighbours.
 _NODE_BYTES = 1000
@@ -44,22 +56,35 @@ class Index:
 
 
 class Catalog:
-    """The index of one table, over one connection; raises ConfigError where there is no table, or no index for it."""
+    """The index of one kind of one table, over one connection.
 
-    def __init__(self, connection: psycopg.Connection[Any], settings: Settings) -> None:
-        dimension = store.pinned_space(connection, settings).dimension
-        schema = store.pgvector_schema(connection)
-        name, vector = store.vector_type(dimension, schema)
-        operators = f"{name}_cosine_ops"
+    Raises ConfigError where there is no table, none of this version, or no index for it.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], settings: Settings, kind: Kind = "vector") -> None:
+        table = settings.pgvector_table
+        space = store.pinned_space(connection, settings)
+        relation = store.Names.of(table).table
+        if kind == "metadata" and store.read_splitting(connection, settings) is not None:
+            relation = store.documents_of(table)
+        plan = _PLANS[kind](connection, space.dimension)
+        if plan.dropped_at not in store.columns(connection, store.Names.of(table).space):
+            raise ConfigError(f"table {table} is of an earlier version: embedstream submit --replace")
         self._connection = connection
-        self._facts = {"table": store.Names.of(settings.pgvector_table).table.as_string(), "operators": operators}
-        self.bytes_per_row = _NODE_BYTES + dimension * _NUMBER_BYTES[name]
+        self._facts = {
+            "table": store.Names.of(table).table.as_string(), "relation": relation.as_string(), "method": plan.method,
+            "operators": plan.operators, "column": plan.defined,
+        }  # fmt: skip
+        self.bytes_per_row = plan.bytes_per_row
         self._statements: dict[str, Composed] = store.statements(
-            settings.pgvector_table,
+            table,
             "index.sql",
-            index=Identifier(f"{settings.pgvector_table.rpartition('.')[2]}_hnsw"),
-            vector=vector,
-            operators=Identifier(schema, operators) if schema else Identifier(operators),
+            index=Identifier(f"{table.rpartition('.')[2]}_{plan.suffix}"),
+            relation=relation,
+            method=SQL(plan.method),
+            column=plan.column,
+            operators=plan.opclass,
+            dropped_at=Identifier(plan.dropped_at),
         )
 
     def look(self) -> Index:
@@ -81,17 +106,73 @@ class Catalog:
         """The rows of the table."""
         return int(self.ask("count")[0])
 
+    def some(self, count: int) -> list[str]:
+        """The ids of so many rows, chosen at random."""
+        return [id for (id,) in self._connection.execute(self._statements["some"], {"count": count})]
+
     def tell(self, statement: str) -> None:
         self._connection.execute(self._statements[statement])
 
 
-def as_line(index: Index) -> str:
+class _Plan(NamedTuple):
+    """How an index is built, and known again whatever its name.
+
+    One of these operator classes serves the queries; `defined` is its column as PostgreSQL writes it, None where the
+    operator class alone tells. `bytes_per_row` is None where memory for all of it saves nothing to speak of.
+    """
+
+    suffix: str
+    method: str
+    column: Composable
+    opclass: Composable
+    operators: list[str]
+    dropped_at: str
+    defined: str | None = None
+    bytes_per_row: int | None = None
+
+
+def _of_vectors(connection: psycopg.Connection[Any], dimension: int) -> _Plan:
+    schema = store.pgvector_schema(connection)
+    name, vector = store.vector_type(dimension, schema)
+    operators = f"{name}_cosine_ops"
+    opclass = Identifier(schema, operators) if schema else Identifier(operators)
+    column = SQL("(embedding::{})").format(vector)
+    size = _NODE_BYTES + dimension * _NUMBER_BYTES[name]
+    return _Plan("hnsw", "hnsw", column, opclass, [operators], "index_dropped_at", bytes_per_row=size)
+
+
+def _of_words(*_: object) -> _Plan:
+    column = SQL("({})").format(WORDS)
+    return _Plan("words", "gin", column, SQL("tsvector_ops"), ["tsvector_ops"], "words_dropped_at", WORDS_AS_DEFINED)
+
+
+def _of_metadata(*_: object) -> _Plan:
+    """Both operator classes serve what is equal; the one that is built is the smaller."""
+    operators = ["jsonb_path_ops", "jsonb_ops"]
+    return _Plan(
+        "metadata", "gin", SQL("metadata"), SQL("jsonb_path_ops"), operators, "metadata_dropped_at", "metadata"
+    )
+
+
+_PLANS: dict[Kind, Callable[[psycopg.Connection[Any], int], _Plan]] = {
+    "vector": _of_vectors,
+    "words": _of_words,
+    "metadata": _of_metadata,
+}
+
+
+def command(verb: str, kind: Kind) -> str:
+    """What to type, to do something about an index of this kind."""
+    return f"embedstream index {verb}" + ("" if kind == "vector" else f" --{kind}")
+
+
+def as_line(index: Index, kind: Kind = "vector") -> str:
     """One line for people."""
     match index.state:
         case "valid":
             return f"{index.name} is valid, {(index.bytes or 0) / 2**20:,.0f} MiB"
         case "invalid":
-            return f"{index.name} is invalid, its build ended early: embedstream index build"
+            return f"{index.name} is invalid, its build ended early: {command('build', kind)}"
         case "building":
             percent = "" if index.percent is None else f", {index.percent:.0f} %"
             return f"is being built: {index.phase or 'phase not known'}{percent}"

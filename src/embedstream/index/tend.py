@@ -1,4 +1,4 @@
-"""Has the index built by itself: once the table is large enough to need it, and never during a bulk load."""
+"""Has the indexes built by themselves: once the table is large enough to need it, and never during a bulk load."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from embedstream import kafka, store
 from embedstream.errors import EmbedstreamError
 from embedstream.index.build import Stopped, build
-from embedstream.index.state import Catalog
+from embedstream.index.state import KINDS, NAMES, Catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from embedstream.index.state import Kind
     from embedstream.settings import Settings
 
 LOOK_SECONDS = 15.0
@@ -58,15 +59,15 @@ def keep(settings: Settings, say: Callable[[str], None], stopping: threading.Eve
 def tend(
     settings: Settings, say: Callable[[str], None] = lambda _: None, is_stopped: Callable[[], bool] = lambda: False
 ) -> None:
-    """Build the index if that is due, and return when it is built; mostly there is nothing to do, at little cost."""
-    if not _is_due(settings):
-        return
-    say(f"building the vector index of table {settings.pgvector_table}")
-    index = build(settings, is_stopped=is_stopped)
-    say(f"built the vector index {index.name}")
+    """Build the indexes that are due, and return when they are built; mostly there is nothing to do, at little cost."""
+    for kind in KINDS:
+        if _is_due(settings, kind):
+            say(f"building the {NAMES[kind]} of table {settings.pgvector_table}")
+            index = build(settings, is_stopped=is_stopped, kind=kind)
+            say(f"built the {NAMES[kind]} {index.name}")
 
 
-def _is_due(settings: Settings) -> bool:
+def _is_due(settings: Settings, kind: Kind) -> bool:
     """Whether an index is missing or invalid, the table large and the backlog gone.
 
     A backlog also ends the time for which a drop by hand holds: it is what the index was dropped for.
@@ -76,7 +77,7 @@ def _is_due(settings: Settings) -> bool:
     with store.database(settings) as connection:
         if store.read_space(connection, settings) is None:
             return False
-        catalog = Catalog(connection, settings)
+        catalog = Catalog(connection, settings, kind)
         index = catalog.look()
         if index.state in ("valid", "building"):
             return False

@@ -5,7 +5,7 @@ from embedstream.kafka.client import PASSING, client_config
 from embedstream.kafka.group import Member, check_members, members, set_offsets
 from embedstream.kafka.java import cluster_environment, java_config
 from embedstream.kafka.log import Log, Position, look, positions
-from embedstream.kafka.offsets import count, extent
+from embedstream.kafka.offsets import count, extent, length, newest, shares
 from embedstream.kafka.producing import LARGEST_MESSAGE, Outgoing, Undelivered, produce
 from embedstream.kafka.reading import Head, has_record, headers_of, is_end, read, reader, record_of, tail
 from embedstream.kafka.topics import (
@@ -46,8 +46,10 @@ __all__ = [
     "java_config",
     "largest_batch",
     "largest_record",
+    "length",
     "look",
     "members",
+    "newest",
     "positions",
     "produce",
     "read",
@@ -55,6 +57,7 @@ __all__ = [
     "record_of",
     "refusal",
     "set_offsets",
+    "shares",
     "tail",
     "topic_config",
 ]

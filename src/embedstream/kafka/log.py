@@ -132,6 +132,13 @@ class Log(NamedTuple):
     def behind_transaction(self) -> int:
         return sum(position.behind_transaction for position in self.positions)
 
+    def there(self, places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of (partition, offset) that a reader of committed records may find a record at, in order."""
+        ends = {each.partition: (each.first, each.stable) for each in self.positions}
+        return sorted(
+            place for place in places if ends.get(place[0], (0, 0))[0] <= place[1] < ends.get(place[0], (0, 0))[1]
+        )
+
     @property
     def oldest_unread(self) -> float | None:
         """Age in seconds."""

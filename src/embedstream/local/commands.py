@@ -54,8 +54,9 @@ def up(
     flink_port: FixedPort = None,
     service_port: FixedPort = None,
     registry_port: FixedPort = None,
+    console_port: FixedPort = None,
 ) -> None:
-    """Start PostgreSQL, Kafka, Flink and the embedding service, and submit the job.
+    """Start PostgreSQL, Kafka, Flink, the embedding service and the console, and submit the job.
 
     Runs until Ctrl-C, or in the background with --detach. Data stays in the directory.
 
@@ -63,7 +64,7 @@ def up(
     """
     stack = _stack(directory)
     ports = {"kafka": kafka_port, "postgres": postgres_port, "flink": flink_port, "service": service_port}
-    ports |= {"registry": registry_port}
+    ports |= {"registry": registry_port, "console": console_port}
     fixed = {name: port for name, port in ports.items() if port}
     parts = chosen_parts(only, ",".join(filter(None, [with_, "connect" if connector else None])), no_job=no_job)
     raise typer.Exit(

@@ -21,6 +21,7 @@ from embedstream.index import tend
 from embedstream.jars import cache_directory
 from embedstream.local import connect, detached
 from embedstream.local.connect import Connect
+from embedstream.local.console import Console
 from embedstream.local.files import locked
 from embedstream.local.flink import FlinkCluster, JobManager, TaskManager
 from embedstream.local.job import Job, name_of_job
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 PORTS = (
     "kafka", "kafka-controller", "postgres", "service", "flink", "flink-rpc", "registry", "registry-management",
-    "connect",
+    "connect", "console",
 )  # fmt: skip
 
 CONTENTS = ("postgres", "kafka", "flink", "registry", "connect", "logs", "state.json", "lock")
@@ -246,7 +247,12 @@ class Stack:
             TaskManager(cluster, self._log("taskmanager")),
         ]
         jobs = [Job(cluster, each, self._log(name_of_job(name)), name) for name, each in pipelines.items()]
-        return [part for part in parts if part.name in names] + (jobs if "job" in names else [])
+        console = Console(ports["console"], environment(settings), self._log("console"))
+        return [
+            *(part for part in parts if part.name in names),
+            *(jobs if "job" in names else []),
+            *([console] if console.name in names else []),
+        ]
 
     def _log(self, name: str) -> Path:
         path = self.logs / f"{name}.log"
@@ -340,6 +346,8 @@ def stack_settings(ports: Mapping[str, int], exported: Mapping[str, str] | None 
         "pgvector_user": SUPERUSER,
         "pgvector_password": None,
         "pgvector_sslmode": "disable",
+        "console_host": LOOPBACK,
+        "console_port": ports["console"],
         "flink_home": None,
         "flink_rest_url": f"http://{LOOPBACK}:{ports['flink']}",
     }

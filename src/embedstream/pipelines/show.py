@@ -39,6 +39,12 @@ def of_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def mapping(settings: Settings) -> dict[str, Any]:
+    """What the file says of the records, as it is written there; nothing where they are taken as without a file."""
+    decoding = settings.decoding or Decoding()
+    return decoding.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
 def _of_decoding(decoding: Decoding) -> dict[str, Any]:
     shown = {"format": _written(decoding.formats.value), "envelope": decoding.envelope}
     return {**shown, "mapping_hash": decoding.mapping_hash}

@@ -19,11 +19,11 @@ from werkzeug.exceptions import HTTPException
 import embedstream
 from embedstream.service import hooks
 from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
-from embedstream.service.door import WAITING
 from embedstream.service.embedder import Loading
 from embedstream.service.openai import answer_of, check_name, model_of, read_embeddings
-from embedstream.service.problem import Problem, answer, json_response
 from embedstream.service.wire import Limits, One, as_base64, read_generate
+from embedstream.web.door import WAITING
+from embedstream.web.problem import Problem, answer, json_response, keep_headers, of_http
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -264,12 +264,7 @@ def _embedder_problem(exc: EmbedstreamError) -> Response:
 
 
 def _http_problem(exc: HTTPException) -> Response:
-    status = HTTPStatus(exc.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-    response = _refuse(Problem(status, status.name.lower(), status.description or status.phrase))
-    for name, value in exc.get_headers():
-        if name not in ("Content-Type", "Content-Length"):
-            response.headers[name] = value
-    return response
+    return keep_headers(_refuse(of_http(exc)), exc)
 
 
 def _unexpected(exc: Exception) -> Response:

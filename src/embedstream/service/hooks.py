@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import itertools
 import logging
 import re
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from flask import g, request
 
-from embedstream.service.door import REFUSAL, WAITING, Waiting
-from embedstream.service.problem import Problem
+from embedstream.web.door import REFUSAL, WAITING, Waiting
+from embedstream.web.keys import is_bearer_of
+from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -36,8 +36,7 @@ def install(app: Flask, key: SecretStr | None, metrics: Metrics) -> None:
     """Let each request to the application be noted, checked and counted."""
 
     def check_key() -> None:
-        given = request.headers.get("Authorization", "")
-        if key and request.path.rstrip("/") != _WITHOUT_KEY and not _is_bearer_of(given, key.get_secret_value()):
+        if key and request.path.rstrip("/") != _WITHOUT_KEY and not is_bearer_of(request, key.get_secret_value()):
             message = "the request has no, or another, key: send EMBEDDING_API_KEY as Authorization: Bearer"
             raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
 
@@ -77,11 +76,6 @@ def _begin() -> None:
 def _request_id() -> str:
     given = request.headers.get("X-Request-Id", "")
     return given if _USABLE_ID.fullmatch(given) else f"{_PROCESS}-{next(_NUMBERS)}"
-
-
-def _is_bearer_of(given: str, key: str) -> bool:
-    scheme, _, token = given.partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), key.encode())
 
 
 def _refuse_what_was_not_read() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream.service.problem import Problem
 from embedstream.service.wire import (
     Encoding,
     Limits,
@@ -18,6 +17,7 @@ from embedstream.service.wire import (
     read_object,
     refuse,
 )
+from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import orjson
 
-from embedstream.service.problem import Problem
 from embedstream.service.tokens import Query
+from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
     from embedstream.service.engine import Vectors

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from embedstream.errors import ConfigError
 from embedstream.logs import configure_logging
 from embedstream.service.app import create_app
-from embedstream.service.door import Door
 from embedstream.service.embedder import Embedder
 from embedstream.service.loading import load_engine
-from embedstream.service.server import STOP_SIGNALS
+from embedstream.web.door import Door
+from embedstream.web.serving import STOP_SIGNALS, end_with_parent, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,21 +42,10 @@ def start_worker(settings: Settings) -> Door:
         max_body=settings.embedding_max_request_bytes,
         max_held=(settings.embedding_max_requests or _FULL_BODIES) * settings.embedding_max_request_bytes,
     )
-    _start_thread(_end_with_parent)
-    _start_thread(_stop_when_told, embedder, door, settings.embedding_drain_seconds)
-    _start_thread(_load, embedder, settings)
+    start_thread(end_with_parent)
+    start_thread(_stop_when_told, embedder, door, settings.embedding_drain_seconds)
+    start_thread(_load, embedder, settings)
     return door
-
-
-def _start_thread(target: Callable[..., None], *args: object) -> None:
-    threading.Thread(target=target, args=args, name=target.__name__.strip("_"), daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Leave no orphan, even if the parent was killed."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
 
 
 def _stop_when_told(embedder: Embedder, door: Door, seconds: float) -> None:

@@ -1,4 +1,5 @@
 -- The statements of the audit, each under its name. What the topics hold goes into temporary tables; the database joins.
+-- Relations in braces may be narrowed to some ids.
 
 -- name: create_tables
 CREATE TEMPORARY TABLE ranges (
@@ -249,7 +250,7 @@ FROM ({embedded}) AS e JOIN (
 ) AS chosen USING (id)
 
 -- name: condemn
-UPDATE verdicts SET kind = %(kind)s, broken = true WHERE id = ANY(%(ids)s)
+UPDATE verdicts SET kind = %(kind)s, broken = true WHERE id = ANY(%(wrong)s)
 
 -- name: read_documents
 -- Of those of which nothing is known to be wrong; what is cut again is their stored text, whose hash is the topic's.
@@ -261,35 +262,37 @@ FROM {documents} AS d JOIN verdicts AS v USING (id)
 WHERE v.kind IS NULL AND v.has_row AND v.origin <> 'elsewhere'
 
 -- name: count_documents
-SELECT count(*) FROM {documents}
+SELECT count(*) FROM {documents} AS d
+
+-- name: outcomes
+-- What became of each message that was read.
+SELECT
+    s.partition, s."offset", s.item, s.id, s.content_hash,
+    CASE
+        WHEN d.partition IS NOT NULL THEN 'dead'
+        WHEN s.state = 'rejected' AND s."offset" < r.settled THEN 'unexplained'
+        WHEN s.state = 'filtered' AND s."offset" < r.settled THEN 'filtered'
+        WHEN s.state IN ('rejected', 'filtered') OR v.base_time IS NULL THEN 'in_flight'
+        WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset", s.item)
+            > (v.base_time, v.base_topic, v.base_partition, v.base_offset, v.base_item) THEN 'in_flight'
+        WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset", s.item)
+            < (v.base_time, v.base_topic, v.base_partition, v.base_offset, v.base_item) THEN CASE
+                WHEN s.timed OR v.base_topic <> %(topic)s OR v.base_partition <> s.partition
+                    OR v.base_offset >= s."offset" THEN 'superseded'
+                ELSE 'late'
+            END
+        WHEN v.kind IS NOT NULL THEN 'unexplained'
+        WHEN s.state = 'live' THEN 'stored'
+        ELSE 'deleted'
+    END AS outcome, d.stage, d.code
+FROM sent AS s
+JOIN ranges AS r USING (partition)
+LEFT JOIN dead AS d
+    ON (d.partition, d."offset") = (s.partition, s."offset") AND (d.item IS NULL OR d.item = s.item)
+LEFT JOIN verdicts AS v ON v.id = s.id
 
 -- name: account
-SELECT outcome, stage, code, count(*)
-FROM (
-    SELECT
-        CASE
-            WHEN d.partition IS NOT NULL THEN 'dead'
-            WHEN s.state = 'rejected' AND s."offset" < r.settled THEN 'unexplained'
-            WHEN s.state = 'filtered' AND s."offset" < r.settled THEN 'filtered'
-            WHEN s.state IN ('rejected', 'filtered') OR v.base_time IS NULL THEN 'in_flight'
-            WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset", s.item)
-                > (v.base_time, v.base_topic, v.base_partition, v.base_offset, v.base_item) THEN 'in_flight'
-            WHEN (s.event_time, %(topic)s COLLATE "C", s.partition, s."offset", s.item)
-                < (v.base_time, v.base_topic, v.base_partition, v.base_offset, v.base_item) THEN CASE
-                    WHEN s.timed OR v.base_topic <> %(topic)s OR v.base_partition <> s.partition
-                        OR v.base_offset >= s."offset" THEN 'superseded'
-                    ELSE 'late'
-                END
-            WHEN v.kind IS NOT NULL THEN 'unexplained'
-            WHEN s.state = 'live' THEN 'stored'
-            ELSE 'deleted'
-        END AS outcome, d.stage, d.code
-    FROM sent AS s
-    JOIN ranges AS r USING (partition)
-    LEFT JOIN dead AS d
-        ON (d.partition, d."offset") = (s.partition, s."offset") AND (d.item IS NULL OR d.item = s.item)
-    LEFT JOIN verdicts AS v ON v.id = s.id
-) AS outcomes
+SELECT outcome, stage, code, count(*) FROM ({outcomes}) AS outcomes
 GROUP BY outcome, stage, code
 ORDER BY count(*) DESC, stage, code
 

@@ -10,6 +10,8 @@ CREATE TABLE IF NOT EXISTS {space} (
 );
 -- When somebody dropped the index by hand; it is not built by itself then until a backlog has come.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS index_dropped_at timestamptz;
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS words_dropped_at timestamptz;
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS metadata_dropped_at timestamptz;
 -- What tells this table from others of its name, also after a restore on another server.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS table_id uuid NOT NULL DEFAULT gen_random_uuid();
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS version_by text NOT NULL DEFAULT 'time';

@@ -1,47 +1,102 @@
--- The statements of the search, each under its name.
+-- The statements of the search, each under its name. `key` is what identifies a row: the id, or id and chunk_key.
+
+-- name: snapshot
+-- Progress and rows are of one moment.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
 
 -- name: tune
 -- The literal loads pgvector, without which its settings are not known; older versions lack some of them.
 -- Iterative scans go on until LIMIT is reached: else the index gives ef_search rows at most, and the filter takes some.
+-- A plan that is kept was made under the settings of its moment: an exact search could get the index's.
+-- A scan that begins where another one is, or that several share, gives other rows each time it ends early.
 SELECT set_config(name, CASE name
     WHEN 'hnsw.iterative_scan' THEN 'relaxed_order'
-    ELSE least(1000, greatest(coalesce(%(ef_search)s, setting::int), %(count)s))::text
+    WHEN 'hnsw.ef_search' THEN least(1000, greatest(coalesce(%(ef_search)s, setting::int), %(window)s))::text
+    WHEN 'plan_cache_mode' THEN 'force_custom_plan'
+    ELSE 'off'
 END, true)
 FROM pg_settings
-WHERE name IN ('hnsw.iterative_scan', 'hnsw.ef_search') AND '[0]'::vector IS NOT NULL
+WHERE name IN ('hnsw.iterative_scan', 'hnsw.ef_search', 'plan_cache_mode', 'synchronize_seqscans')
+AND '[0]'::vector IS NOT NULL
 
 -- name: exact
-SET LOCAL enable_indexscan = off
+-- The vector index is nobody's last resort: where both are off, the planner would weigh them again.
+SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true)
+
+-- name: alone
+SET LOCAL max_parallel_workers_per_gather = 0
+
+-- name: like
+-- Of a document the middle of its chunks.
+SELECT avg(embedding)::real[] FROM {vectors} WHERE id = %(id)s
 
 -- name: nearest
-SELECT
-    1 - (embedding <=> %(vector)s::real[]::{vector}) AS similarity, id, text, source, message_timestamp, metadata
-FROM {vectors}
-{filter}
-ORDER BY embedding <=> %(vector)s::real[]::{vector}
-LIMIT %(count)s
+-- The distance is computed once a row: what stands in SELECT and in ORDER BY would be computed twice.
+SELECT {key}, (1 - distance)::float8
+FROM (
+    SELECT {key}, embedding <=> %(vector)s::real[]::{vector} AS distance
+    FROM {vectors}
+    WHERE {filter}
+    ORDER BY distance
+    LIMIT %(window)s
+) AS nearest
+ORDER BY distance, {key}
+
+-- name: nearest_exactly
+SELECT {key}, (1 - distance)::float8
+FROM (
+    SELECT {key}, embedding <=> %(vector)s::real[]::{vector} AS distance
+    FROM {vectors}
+    WHERE {filter}
+) AS nearest
+ORDER BY distance, {key}
+LIMIT %(window)s
 
 -- name: nearest_documents
--- Of a table of chunks. What is taken from the index are keys alone: there may be many until there are enough documents.
-WITH candidates AS MATERIALIZED (
+SELECT id, (1 - min(distance))::float8
+FROM (
+    SELECT id, embedding <=> %(vector)s::real[]::{vector} AS distance
+    FROM {vectors}
+    WHERE {filter}
+) AS nearest
+GROUP BY id
+ORDER BY min(distance), id
+LIMIT %(window)s
+
+-- name: best_chunks
+-- Of each document, whatever the index missed of it.
+WITH chunks AS MATERIALIZED (
     SELECT id, chunk_key, embedding <=> %(vector)s::real[]::{vector} AS distance
     FROM {vectors}
-    {filter}
-    ORDER BY embedding <=> %(vector)s::real[]::{vector}
-    LIMIT %(candidates)s
+    WHERE id = ANY(%(ids)s::text[]) AND {filter}
 ),
 best AS (
-    SELECT * FROM (SELECT DISTINCT ON (id) * FROM candidates ORDER BY id, distance, chunk_key) AS each
-    ORDER BY distance, id
-    LIMIT %(count)s
-),
-matching AS (
-    SELECT id, count(*) AS chunks FROM candidates
-    WHERE distance <= (SELECT max(distance) FROM best)
-    GROUP BY id
+    SELECT DISTINCT ON (id) id, chunk_key, distance FROM chunks ORDER BY id, distance, chunk_key
 )
 SELECT
-    1 - distance, id, text, source, message_timestamp, metadata, seq, start, "end", matching.chunks,
-    (SELECT count(*) FROM candidates)
-FROM best JOIN matching USING (id) JOIN {vectors} USING (id, chunk_key)
-ORDER BY distance, id
+    id, chunk_key, (1 - distance)::float8,
+    (SELECT count(*) FROM chunks WHERE chunks.id = best.id AND chunks.distance <= (SELECT max(distance) FROM best))
+FROM best
+
+-- name: matching
+-- A word that very many texts have costs seconds to rank: the first of them have to do.
+WITH matching AS MATERIALIZED (
+    SELECT {key}, {words} AS words
+    FROM {vectors}
+    WHERE {words} @@ websearch_to_tsquery('simple', %(matching)s) AND {filter}
+    LIMIT %(bound)s::bigint
+)
+SELECT {key}, ts_rank(words, websearch_to_tsquery('simple', %(matching)s), 1)::float8 AS rank,
+    (SELECT count(*) FROM matching)
+FROM matching
+ORDER BY rank DESC, {key}
+LIMIT %(window)s
+
+-- name: rows
+SELECT id, text, source, message_timestamp, metadata, truncated, {headline}
+FROM {vectors}
+WHERE id = ANY(%(ids)s::text[])
+
+-- name: chunks
+SELECT id, chunk_key, text, source, message_timestamp, metadata, truncated, {headline}, seq, start, "end"
+FROM unnest(%(ids)s::text[], %(keys)s::bytea[]) AS wanted (id, chunk_key) JOIN {vectors} USING (id, chunk_key)

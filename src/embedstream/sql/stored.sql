@@ -14,7 +14,7 @@ SELECT
     id, sha256(convert_to(text, 'UTF8')) AS hash, source, message_timestamp, metadata,
     (model_name, model_revision) <> (%(model_name)s, %(model_revision)s) AS wrong_space,
     {bad_vector} AS bad_vector, false AS bad_chunks
-FROM {table}
+FROM {table} AS t
 
 -- name: chunks
 -- Of what stands in one of the two relations alone there is no hash, or no count. That the chunks are those of the text
@@ -29,18 +29,18 @@ FROM (
             WHEN prefix = '' THEN convert_to(text, 'UTF8')
             ELSE convert_to(prefix, 'UTF8') || '\x00'::bytea || convert_to(text, 'UTF8')
         END) AS hash
-    FROM {documents}
+    FROM {documents} AS each
 ) AS d
 FULL JOIN (
     SELECT
         id, count(*) AS chunks, bool_or({bad_vector}) AS bad_vector,
         bool_or((model_name, model_revision) <> (%(model_name)s, %(model_revision)s)) AS wrong_space
-    FROM {table}
+    FROM {table} AS each
     GROUP BY id
 ) AS c USING (id)
 
 -- name: embedded_rows
-SELECT id, text, embedding FROM {table}
+SELECT id, text, embedding FROM {table} AS t
 
 -- name: embedded_chunks
 SELECT id, CASE WHEN d.prefix = '' THEN c.text ELSE d.prefix || E'\n\n' || c.text END AS text, c.embedding

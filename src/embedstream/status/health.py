@@ -41,23 +41,36 @@ def judge(status: Status, settings: Settings) -> Health:
 def waits_for(status: Status, settings: Settings) -> list[str]:
     """The parts that the job waits for inside a call: they are away, and it has missed a checkpoint."""
     stalled = status.since_checkpoint_seconds or 0.0
-    missed = stalled > 2 * settings.flink_checkpoint_interval_ms / 1000
+    missed = stalled > 2 * _interval(settings)
     return [part for part in ("service", "database") if missed and part in status.away]
 
 
+def longest_age(settings: Settings) -> float:
+    """So many seconds the oldest unread message may have waited: offsets are committed no oftener than checkpoints."""
+    return settings.health_max_age_seconds + _interval(settings) + _COMMIT_DELAY
+
+
+def longest_wait(settings: Settings) -> float:
+    """So many seconds ago the latest checkpoint may have completed."""
+    return settings.health_max_waiting_seconds + _interval(settings)
+
+
+def _interval(settings: Settings) -> float:
+    return settings.flink_checkpoint_interval_ms / 1000
+
+
 def _shortcomings(status: Status, settings: Settings) -> Iterator[str]:
-    interval = settings.flink_checkpoint_interval_ms / 1000
     if status.job != "RUNNING":
         yield f"the job is {status.job}"
     yield from status.away.values()
     yield from status.troubles
     yield from _losses(status)
     age, stalled = status.oldest_unread_seconds, status.since_checkpoint_seconds
-    if age is not None and age > settings.health_max_age_seconds + interval + _COMMIT_DELAY:
+    if age is not None and age > longest_age(settings):
         yield f"the oldest unread message has waited for {duration(age)}"
     if status.lag is not None and settings.health_max_lag is not None and status.lag > settings.health_max_lag:
         yield f"{status.lag:,} messages are unread"
-    if stalled is not None and stalled > settings.health_max_waiting_seconds + interval:
+    if stalled is not None and stalled > longest_wait(settings):
         yield f"no checkpoint has completed for {duration(stalled)}"
 
 

@@ -1,8 +1,18 @@
 """The table, its ledger, its space and its progress in PostgreSQL."""
 
 from embedstream.store.chunks import DocumentStore
-from embedstream.store.connection import connect, database, is_pooled, need_session, trouble, without_limits
-from embedstream.store.names import Names, columns, documents_for, statements
+from embedstream.store.connection import (
+    configure,
+    connect,
+    database,
+    is_pooled,
+    need_session,
+    parameters,
+    translated,
+    trouble,
+    without_limits,
+)
+from embedstream.store.names import Names, columns, documents_for, documents_of, statements
 from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
 from embedstream.store.rights import lacking_rights
 from embedstream.store.schema import (
@@ -46,9 +56,11 @@ __all__ = [
     "check_order",
     "check_splitting",
     "columns",
+    "configure",
     "connect",
     "database",
     "documents_for",
+    "documents_of",
     "forget_missing",
     "is_pooled",
     "keeps_progress",
@@ -57,6 +69,7 @@ __all__ = [
     "lock",
     "losses",
     "need_session",
+    "parameters",
     "pgvector_schema",
     "pinned_space",
     "prepare",
@@ -70,6 +83,7 @@ __all__ = [
     "replay",
     "see_pgvector",
     "statements",
+    "translated",
     "trouble",
     "vector_type",
     "without_limits",

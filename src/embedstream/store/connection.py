@@ -29,28 +29,33 @@ def connect(settings: Settings) -> psycopg.Connection[Any]:
 
     It asks nothing of the session that a pooler in transaction mode could not give: no options, no prepared statements.
     """
-    connection: psycopg.Connection[Any] = psycopg.connect(
-        host=settings.pgvector_host,
-        port=settings.pgvector_port,
-        dbname=settings.pgvector_db,
-        user=settings.pgvector_user,
-        password=_password(settings),
-        sslmode=settings.pgvector_sslmode,
-        sslrootcert=settings.pgvector_sslrootcert,
-        sslcert=_path(settings.pgvector_sslcert),
-        sslkey=_path(settings.pgvector_sslkey),
-        connect_timeout=5,
-        application_name="embedstream",
-        client_encoding="UTF8",
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-        tcp_user_timeout=30_000,
-        autocommit=True,
-        prepare_threshold=None,
-    )
-    _speak_utc(connection)
+    connection: psycopg.Connection[Any] = psycopg.connect(**parameters(settings))
+    configure(connection)
     return connection
+
+
+def parameters(settings: Settings) -> dict[str, Any]:
+    """What `connect` connects with, for a pool that does so itself and then calls `configure`."""
+    return {
+        "host": settings.pgvector_host,
+        "port": settings.pgvector_port,
+        "dbname": settings.pgvector_db,
+        "user": settings.pgvector_user,
+        "password": _password(settings),
+        "sslmode": settings.pgvector_sslmode,
+        "sslrootcert": settings.pgvector_sslrootcert,
+        "sslcert": _path(settings.pgvector_sslcert),
+        "sslkey": _path(settings.pgvector_sslkey),
+        "connect_timeout": 5,
+        "application_name": "embedstream",
+        "client_encoding": "UTF8",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        "autocommit": True,
+        "prepare_threshold": None,
+    }
 
 
 def _path(path: Path | None) -> str | None:
@@ -68,7 +73,8 @@ def _password(settings: Settings) -> str | None:
     return settings.pgvector_password.get_secret_value() if settings.pgvector_password else None
 
 
-def _speak_utc(connection: psycopg.Connection[Any]) -> None:
+def configure(connection: psycopg.Connection[Any]) -> None:
+    """Have a new connection yield times in UTC."""
     if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
         connection.execute("SET datestyle = 'ISO, YMD'")  # poolers keep it apart for each client
     if connection.info.parameter_status("TimeZone") not in _UTC:
@@ -108,15 +114,18 @@ def without_limits(connection: psycopg.Connection[Any], *, local: bool) -> None:
 
 @contextmanager
 def database(settings: Settings, *, long: bool = False) -> Iterator[psycopg.Connection[Any]]:
-    """A connection for one command, for `long` work without the role's time limits.
+    """A connection for one command, for `long` work without the role's time limits; errors are `translated`."""
+    with translated(settings), connect(settings) as connection:
+        if long:
+            without_limits(connection, local=False)
+        yield connection
 
-    Trouble becomes StoreUnavailable, what the operator can mend ConfigError.
-    """
+
+@contextmanager
+def translated(settings: Settings) -> Iterator[None]:
+    """Trouble becomes StoreUnavailable, what the operator can mend ConfigError."""
     try:
-        with connect(settings) as connection:
-            if long:
-                without_limits(connection, local=False)
-            yield connection
+        yield
     except psycopg.errors.QueryCanceled as exc:
         raise ConfigError(
             f"PostgreSQL ended what user {settings.pgvector_user} asked for: {trouble(exc)}: "

@@ -59,11 +59,11 @@ def documents_for(settings: Settings) -> Identifier:
     return documents_of(table) if settings.is_chunked else Names.of(table).table
 
 
-def statements(table: str, file: str = "statements.sql", **others: Composable) -> dict[str, Composed]:
+def statements(table: str, file: str = "statements.sql", /, **others: Composable) -> dict[str, Composed]:
     """The statements of a file in sql/ by name, filled in for `table` and with `others`.
 
     One may stand in those behind it under its name, unless `others` has that. `documents` is what has a row for each
-    id: the table itself, unless it holds chunks (see `documents_for`).
+    id: the table itself, unless it holds chunks (see `documents_for`). `others` may stand in for a relation, too.
     """
     text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)

@@ -25,10 +25,13 @@ _TYPES = {2000: "vector", 4000: "halfvec"}
 _FILES = {False: "rows.sql", True: "chunked.sql"}
 # The columns that tell a relation of this version from those of earlier ones.
 _NEWEST = {
-    "space": {"index_dropped_at", "table_id", "version_by", "progress_since", "mapping"},
+    "space": {
+        "index_dropped_at", "words_dropped_at", "metadata_dropped_at", "table_id", "version_by", "progress_since",
+        "mapping",
+    },
     "ledger": {"item"},
     "progress": {"topic_id", "cluster_id", "next", "late", "ids", "back_from", "mapped_from"},
-}
+}  # fmt: skip
 
 
 def prepare(settings: Settings, space: Space, *, adopts: bool = False, splitting: str | None = None) -> None:

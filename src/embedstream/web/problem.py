@@ -14,6 +14,8 @@ from embedstream.errors import EmbedstreamError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from werkzeug.exceptions import HTTPException
+
 
 class Problem(EmbedstreamError):
     """An answer other than 200: `code` is stable and meant for programs, `message` is one sentence for people that
@@ -38,6 +40,20 @@ def answer(problem: Problem, facts: Mapping[str, Any] | None = None) -> Response
     response = json_response({**(facts or {}), "error": problem.as_dict()}, problem.status)
     if problem.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(problem.retry_after))
+    return response
+
+
+def of_http(exc: HTTPException) -> Problem:
+    """The problem that Flask or werkzeug found."""
+    status = HTTPStatus(exc.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    return Problem(status, status.name.lower(), exc.description or status.phrase)
+
+
+def keep_headers(response: Response, exc: HTTPException) -> Response:
+    """What belongs to it, as Allow does to 405."""
+    for name, value in exc.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
     return response
 
 

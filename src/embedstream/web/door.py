@@ -11,6 +11,7 @@ import asyncio
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -18,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
-from embedstream.service.gunzip import ENCODINGS, Gunzip
-from embedstream.service.problem import Problem
+from embedstream.web.gunzip import ENCODINGS, Gunzip
+from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
     from concurrent.futures import Future
     from wsgiref.types import WSGIApplication
 
@@ -82,14 +83,20 @@ class Door:
         body = _Body(gunzip)
         try:
             environ |= await self._read(body, receive)
-            self._answering += 1
-            try:
+            with self.answering():
                 await self._answer(environ, send)
-            finally:
-                self._answering -= 1
-                self._answered = time.monotonic()
         finally:
             self._held -= len(body.kept)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While somebody waits for an answer, also from what stands beside the door."""
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            self._answered = time.monotonic()
 
     def wait_until_answered(self, seconds: float) -> None:
         """Wait, at most so long, until nobody waits for the answer to a complete request.

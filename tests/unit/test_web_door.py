@@ -7,7 +7,7 @@ import httpx
 import pytest
 from flask import Flask, request
 
-from embedstream.service.door import REFUSAL, WAITING, Door
+from embedstream.web.door import REFUSAL, WAITING, Door
 
 
 def echo(gate=None):

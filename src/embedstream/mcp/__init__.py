@@ -1,0 +1,1 @@
+"""What agents may ask, and change where they are let: the tools of the Model Context Protocol."""

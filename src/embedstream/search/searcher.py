@@ -1,0 +1,130 @@
+"""Answers searches: embeds what is looked for, waits for what has to be there, and looks."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from psycopg_pool import ConnectionPool
+
+from embedstream import embedding, store
+from embedstream.errors import ConfigError, Rejected
+from embedstream.retry import Patience
+from embedstream.search.freshness import read_as_of, wait_until
+from embedstream.search.looking import Table, look
+from embedstream.search.problem import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import TypeAlias
+
+    import psycopg
+
+    from embedstream.search.answer import Answer
+    from embedstream.search.request import Request
+    from embedstream.settings import Settings
+    from embedstream.space import Space
+
+    Connect: TypeAlias = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
+    Embed: TypeAlias = Callable[[Space, str], Any]
+
+_CONNECTION_SECONDS = 5.0
+
+
+def search(settings: Settings, request: Request) -> Answer:
+    """One answer, over a connection of its own.
+
+    Raises ConfigError where the service embeds with another model than the table's, or the request asks for what is not
+    there, NotReached where the table does not come as far as it was to wait for.
+    """
+    with store.database(settings) as connection:
+
+        @contextmanager
+        def connect() -> Iterator[psycopg.Connection[Any]]:
+            yield connection
+
+        return _answer(settings, request, connect, lambda space, words: embedding.embed_query(settings, space, words))
+
+
+class Searcher:
+    """Answers searches for as long as a process lives, from any thread: it keeps connections, and one HTTP client."""
+
+    def __init__(self, settings: Settings, connections: int = 8) -> None:
+        self._settings = settings
+        self._client: tuple[Space, embedding.EmbeddingClient] | None = None
+        self._pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+            kwargs=lambda: store.parameters(settings), configure=store.configure, min_size=1, max_size=connections,
+            timeout=_CONNECTION_SECONDS, check=ConnectionPool.check_connection, name="search", open=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._pool.close()
+        if self._client:
+            self._client[1].close()
+
+    def search(self, request: Request) -> Answer:
+        """As `search`; raises StoreUnavailable where no connection is to be had."""
+        return _answer(self._settings, request, self._connect, self._embed)
+
+    @contextmanager
+    def _connect(self) -> Iterator[psycopg.Connection[Any]]:
+        with store.translated(self._settings), self._pool.connection() as connection:
+            yield connection
+
+    def _embed(self, space: Space, words: str) -> Any:  # noqa: ANN401 - Embedded | Rejected
+        """A table of another model takes another client: each checks that the service has the one of its own."""
+        if self._client is None or self._client[0] != space:
+            self._client = space, embedding.EmbeddingClient(self._settings, space, Patience())
+        return self._client[1].embed_query(words)
+
+
+def _answer(settings: Settings, request: Request, connect: Connect, embed: Embed) -> Answer:
+    with connect() as connection:
+        table = Table.read(connection, settings)
+    began = time.perf_counter()
+    vector = _vector(request, table.space, embed)
+    embedded = time.perf_counter()
+    if request.wait_for:
+        _wait(settings, request, connect)
+    waited = time.perf_counter()
+    with connect() as connection:
+        answer = look(connection, settings, table, request, vector)
+    took = {"embed": embedded - began, "wait": waited - embedded, "database": time.perf_counter() - waited}
+    answer.took_ms.update({name: round(1000 * seconds, 1) for name, seconds in took.items()})
+    return answer
+
+
+def _vector(request: Request, space: Space, embed: Embed) -> list[float] | None:
+    if request.vector is not None:
+        if len(request.vector) != space.dimension:
+            raise InvalidRequest(
+                f"vector: it has {len(request.vector)} numbers, but the table's have {space.dimension}"
+            )
+        return list(request.vector)
+    if request.query is None or request.mode == "keyword":
+        return None
+    found = embed(space, request.query)
+    if isinstance(found, Rejected):
+        raise ConfigError(f"the search words cannot be embedded: {found.reason}")
+    vector: list[float] = found.vector.tolist()
+    return vector
+
+
+def _wait(settings: Settings, request: Request, connect: Connect) -> None:
+    """No connection is held between two looks, so that those who wait keep none from those who do not."""
+    statements = store.statements(settings.pgvector_table, "freshness.sql")
+
+    def read() -> dict[int, int] | None:
+        with connect() as connection:
+            return read_as_of(connection, settings, statements)
+
+    wait_until(read, request.wait_for, request.timeout)

@@ -1,0 +1,1 @@
+"""What the services that answer HTTP have in common."""
