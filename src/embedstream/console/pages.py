@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -20,13 +19,14 @@ from embedstream.journey.scan import Bounds
 from embedstream.journey.trace import journey
 from embedstream.search.answer import marked
 from embedstream.search.conditions import as_filter, parse_where
+from embedstream.search.options import moment
 from embedstream.search.request import request_of
 
 if TYPE_CHECKING:
     from embedstream.display import Watch
     from embedstream.doctor.check import Finding
     from embedstream.journey.report import Journey
-    from embedstream.search.answer import Answer, Hit
+    from embedstream.search.answer import Hit
     from embedstream.search.request import Request
 
 routes = Blueprint("pages", __name__)
@@ -63,7 +63,7 @@ def search() -> str:
     if form.get("q") or form.get("like"):
         began = time.perf_counter()
         try:
-            found = _find(_asked())
+            found = metrics.search(pipeline(), _asked())
         except EmbedstreamError as exc:
             error = str(exc)
         took = 1000 * (time.perf_counter() - began)
@@ -80,10 +80,10 @@ def _asked() -> Request:
         "id": form.get("like") or None,
         "mode": form.get("mode") or "hybrid",
         "k": _PAGE,
-        "offset": _whole("page", 0) * _PAGE,
+        "offset": _page() * _PAGE,
         "where": as_filter(parse_where(line for line in form.get("where", "").splitlines() if line.strip())),
-        "after": _moment(form.get("after")),
-        "before": _moment(form.get("before")),
+        "after": moment("after", form.get("after")),
+        "before": moment("before", form.get("before")),
         "group_by": "document" if form.get("by") == "document" else None,
         "exact": "exact" in form,
         "highlight": True,
@@ -93,36 +93,20 @@ def _asked() -> Request:
     return request_of(facts)
 
 
-def _find(asked: Request) -> Answer:
-    return metrics.search(pipeline(), asked)
-
-
 def _marked(hit: Hit) -> Markup:
     return Markup(marked(hit.text, hit.highlights))  # noqa: S704 - `marked` escapes all but its own tags
 
 
 def _page_url(step: int) -> str:
-    values = {**request.args.to_dict(), "page": str(max(0, _whole("page", 0) + step))}
-
+    values = {**request.args.to_dict(), "page": str(max(0, _page() + step))}
     return f"{url_for('pages.search')}?{urlencode(values)}"
 
 
-def _whole(name: str, default: int) -> int:
-    given = request.args.get(name, "")
-    if not given:
-        return default
+def _page() -> int:
+    given = request.args.get("page") or "0"
     if not given.isdecimal():
-        raise ConfigError(f"{name} {given!r}: write a number from 0 on")
+        raise ConfigError(f"page {given!r}: write a number from 0 on")
     return int(given)
-
-
-def _moment(text: str | None) -> datetime | None:
-    """What a browser's field gives has no zone: it is UTC, as its label says."""
-    try:
-        found = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        raise ConfigError(f"{text!r} is no time: write ISO 8601, as 2026-01-01T12:00") from None
-    return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
 
 
 @routes.get("/message/")
