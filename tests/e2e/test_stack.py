@@ -118,19 +118,12 @@ def test_commands_as_a_user_types_them(stack):
     )
     sent = stack.command("send", "--json", input=lines)
     assert json.loads(sent.stdout)["sent"] == 2
-    wait(
-        lambda: stack.query("SELECT count(*) FROM text_message_embeddings WHERE id LIKE 'user-%%'") == [(2,)],
-        20,
-        "rows",
-    )
+    rows = "SELECT count(*) FROM text_message_embeddings WHERE id = ANY(%s)"
+    wait(lambda: stack.query(rows, list(texts)) == [(2,)], 20, "rows")
     hits = json.loads(stack.command("search", "stream processing", "--where", "by=user", "--json").stdout)
     assert [hit["id"] for hit in hits] == ["user-1", "user-2"]
     stack.command("send", "--delete", "user-1", "--delete", "user-2")
-    wait(
-        lambda: stack.query("SELECT count(*) FROM text_message_embeddings WHERE id LIKE 'user-%%'") == [(0,)],
-        20,
-        "deletes",
-    )
+    wait(lambda: stack.query(rows, list(texts)) == [(0,)], 20, "deletes")
     assert stack.status()["job"] == "RUNNING"
 
 
