@@ -91,7 +91,7 @@ PEERS := engines openvino quixstreams cocoindex pathway
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=.venv-peers/%/installed) .venv-peers/engines/model-onnx/model.onnx ## install what everything is measured against (14 GB: torch)
 
-FIND_MODEL := from embedstream.service.model import find_model; \
+FIND_MODEL := from embedstream.service.engine.model import find_model; \
 	print(find_model("sentence-transformers/all-MiniLM-L6-v2").directory)
 
 .venv-peers/engines/model-onnx/model.onnx: .venv-peers/engines/installed benchmarks/peers/onnx_export.py

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from embedstream.service.cpus import usable_cpus
+from embedstream.service.engine.cpus import usable_cpus
 from embedstream.settings import Settings, load_settings
 
 PACKAGES = ("apache-flink", "confluent-kafka", "granian", "numpy", "openvino", "psycopg", "tokenizers")

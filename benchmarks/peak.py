@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedstream.service.cpus import usable_cpus
-from embedstream.service.runtime import core, op, openvino
+from embedstream.service.engine.cpus import usable_cpus
+from embedstream.service.engine.runtime import core, op, openvino
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from embedstream.service.batching import Batcher
-from embedstream.service.loading import load_engine
+from embedstream.service.engine.loading import load_engine
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:

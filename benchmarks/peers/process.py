@@ -16,7 +16,7 @@ import numpy as np
 
 from embedstream.errors import EmbedstreamError
 from embedstream.local.ports import LOOPBACK, free_port
-from embedstream.service.model import find_model
+from embedstream.service.engine.model import find_model
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:

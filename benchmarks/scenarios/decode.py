@@ -12,8 +12,8 @@ from embedstream.decode.chunks import Splitter
 from embedstream.decode.message import Rules, attempt
 from embedstream.decode.spec import Chunks
 from embedstream.errors import Rejected
-from embedstream.service.model import find_model
-from embedstream.service.tokens import TextTokenizer
+from embedstream.service.engine.model import find_model
+from embedstream.service.engine.tokens import TextTokenizer
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from benchmarks.peak import gflop, peak_gflops
 from benchmarks.peers.process import ENGINES, Peer, PeerFailed, running_peer
 from benchmarks.plan import Contender, Figures, Measure, Plan, Skipped
 from benchmarks.raw import RawEngine
-from embedstream.service.model import find_model
-from embedstream.service.tokens import TextTokenizer
+from embedstream.service.engine.model import find_model
+from embedstream.service.engine.tokens import TextTokenizer
 from embedstream.settings import load_settings
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from embedstream.local.part import running
 from embedstream.local.ports import free_port
 from embedstream.local.registry import Registry
 from embedstream.pipelines.choice import load_file, settings_of
-from embedstream.service.model import find_model
-from embedstream.service.tokens import TextTokenizer
+from embedstream.service.engine.model import find_model
+from embedstream.service.engine.tokens import TextTokenizer
 from embedstream.standing import look
 
 if TYPE_CHECKING:

@@ -141,7 +141,7 @@ def service() -> None:
 
     Example: EMBEDDING_PORT=5000 embedstream service
     """
-    from embedstream.service.server import serve
+    from embedstream.service.http.server import serve
 
     serve(load_settings())
 

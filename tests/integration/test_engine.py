@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from embedstream.corpus import docstrings
 from embedstream.errors import ConfigError
-from embedstream.service import precision
 from embedstream.service.batching import Batcher
-from embedstream.service.engine import OpenVinoEngine
-from embedstream.service.model import find_model
-from embedstream.service.nodes import FAR
+from embedstream.service.engine import precision
+from embedstream.service.engine.engine import OpenVinoEngine
+from embedstream.service.engine.model import find_model
+from embedstream.service.engine.nodes import FAR
 from support.service import MINILM
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_vectors.json"
@@ -97,8 +97,8 @@ def test_a_huge_text_is_counted_to_its_end(batcher):
 
 SIGNALLED = """
 import os, signal, sys
-from embedstream.service.engine import OpenVinoEngine
-from embedstream.service.model import find_model
+from embedstream.service.engine.engine import OpenVinoEngine
+from embedstream.service.engine.model import find_model
 
 heard = []
 signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
@@ -121,8 +121,8 @@ def witness(event, args):
         print(event, args)
 
 sys.addaudithook(witness)
-from embedstream.service.engine import OpenVinoEngine
-from embedstream.service.model import find_model
+from embedstream.service.engine.engine import OpenVinoEngine
+from embedstream.service.engine.model import find_model
 
 engine = OpenVinoEngine(find_model(sys.argv[1]), workers=1)
 engine.open_worker()

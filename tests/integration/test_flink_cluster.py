@@ -18,7 +18,7 @@ from embedstream.doctor import examine
 from embedstream.errors import ConfigError
 from embedstream.flink import Cluster
 from embedstream.kafka import Outgoing
-from embedstream.service.model import FAKE
+from embedstream.service.engine.model import FAKE
 from embedstream.submit import submit
 from support.flink import other_python, stock_cluster
 from support.service import running_service

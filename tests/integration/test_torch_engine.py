@@ -6,8 +6,8 @@ import pytest
 
 from embedstream.errors import ConfigError
 from embedstream.service.batching import Batcher
-from embedstream.service.loading import load_engine
-from embedstream.service.model import find_model, revision
+from embedstream.service.engine.loading import load_engine
+from embedstream.service.engine.model import find_model, revision
 from embedstream.settings import Settings
 from support.tiny import BUILT, MODELS, TEXTS, expected
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from embedstream.service.fake import HashEngine
-from embedstream.service.model import find_model
-from embedstream.service.tokens import TextTokenizer
+from embedstream.service.engine.fake import HashEngine
+from embedstream.service.engine.model import find_model
+from embedstream.service.engine.tokens import TextTokenizer
 from support.service import MINILM
 from support.tiny import MODELS
 

@@ -6,8 +6,8 @@ import pytest
 
 from embedstream.service import batching
 from embedstream.service.batching import Batcher, Draining, EngineFailed, QueueFull
-from embedstream.service.fake import HashEngine
-from embedstream.service.tokens import Tokens, padded_length
+from embedstream.service.engine.fake import HashEngine
+from embedstream.service.engine.tokens import Tokens, padded_length
 
 
 class LengthEngine(HashEngine):

@@ -13,8 +13,8 @@ from embedstream.decode.chunks import MAX_CHUNKS, Splitter
 from embedstream.decode.message import embedded_text
 from embedstream.decode.spec import Chunks
 from embedstream.errors import ConfigError, Rejected
-from embedstream.service.model import find_model
-from embedstream.service.tokens import TextTokenizer
+from embedstream.service.engine.model import find_model
+from embedstream.service.engine.tokens import TextTokenizer
 from support.service import MINILM
 from support.tiny import MODELS
 from support.tokenizers import described, tiny, words

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from embedstream.errors import ConfigError
-from embedstream.service import cpus
-from embedstream.service.fake import HashEngine
-from embedstream.service.loading import load_engine
-from embedstream.service.model import fake_dimension, find_model, revision
-from embedstream.service.tokens import Query, TextTokenizer
+from embedstream.service.engine import cpus
+from embedstream.service.engine.fake import HashEngine
+from embedstream.service.engine.loading import load_engine
+from embedstream.service.engine.model import fake_dimension, find_model, revision
+from embedstream.service.engine.tokens import Query, TextTokenizer
 from embedstream.settings import Settings
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

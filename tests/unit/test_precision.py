@@ -1,7 +1,7 @@
 import pytest
 
 from embedstream.errors import ConfigError
-from embedstream.service.precision import Probed, choose
+from embedstream.service.engine.precision import Probed, choose
 
 NAN = float("nan")
 

@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from embedstream.service.app import create_app
 from embedstream.service.embedder import Embedder
-from embedstream.service.fake import HashEngine
-from embedstream.service.tokens import Query
+from embedstream.service.engine.fake import HashEngine
+from embedstream.service.engine.tokens import Query
+from embedstream.service.http.app import create_app
 from embedstream.settings import Settings
 
 DIMENSION = 8
@@ -497,7 +497,7 @@ def test_a_text_that_the_engine_fails_on_is_named_and_its_mates_in_other_request
 
 def test_what_nobody_expected_is_told_without_details(service, monkeypatch, caplog):
     client = service()
-    monkeypatch.setattr("embedstream.service.app.read_generate", lambda *_: 1 / 0)
+    monkeypatch.setattr("embedstream.service.http.app.read_generate", lambda *_: 1 / 0)
     message = error_of(client.post("/generate", json={"text": "a"}), 500, "internal_error")
     assert "division" not in message
     assert "ZeroDivisionError" in caplog.text

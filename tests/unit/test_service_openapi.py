@@ -12,9 +12,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from embedstream.service.app import create_app
 from embedstream.service.embedder import Embedder
-from embedstream.service.fake import HashEngine
+from embedstream.service.engine.fake import HashEngine
+from embedstream.service.http.app import create_app
 from embedstream.settings import Settings
 
 CHECKS = [

@@ -3,7 +3,7 @@
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from embedstream.service.tokens import Query, TextTokenizer
+from embedstream.service.engine.tokens import Query, TextTokenizer
 
 SPECIAL = {"<s>": 0, "</s>": 1, "<unk>": 2}
 

@@ -3,7 +3,7 @@
 import sys
 
 from embedstream.errors import ConfigError
-from embedstream.service.server import serve
+from embedstream.service.http.server import serve
 from embedstream.settings import load_settings
 
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from embedstream.errors import EmbedstreamError, RetryLater
+from embedstream.service.engine.tokens import padded_length
 from embedstream.service.metrics import BatchFacts
-from embedstream.service.tokens import padded_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from embedstream.service.engine import Engine, Vectors
-    from embedstream.service.tokens import Ids, Text, Tokens, Unseen
+    from embedstream.service.engine.engine import Engine, Vectors
+    from embedstream.service.engine.tokens import Ids, Text, Tokens, Unseen
 
     Infer = Callable[[Sequence[Ids]], Vectors]
 

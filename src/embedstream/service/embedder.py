@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedstream.service.batching import Embedded, Pending
-    from embedstream.service.engine import Engine, EngineFacts
-    from embedstream.service.tokens import Text
+    from embedstream.service.engine.engine import Engine, EngineFacts
+    from embedstream.service.engine.tokens import Text
 
 Status = Literal["loading", "ready", "draining"]
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine import EngineFacts
-from embedstream.service.model import revision
-from embedstream.service.tokens import TextTokenizer
+from embedstream.service.engine.engine import EngineFacts
+from embedstream.service.engine.model import revision
+from embedstream.service.engine.tokens import TextTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedstream.service.engine import Vectors
-    from embedstream.service.model import Model
-    from embedstream.service.tokens import Ids
+    from embedstream.service.engine.engine import Vectors
+    from embedstream.service.engine.model import Model
+    from embedstream.service.engine.tokens import Ids
     from embedstream.space import Tokenizer
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from embedstream.errors import ConfigError
 from embedstream.logs import configure_logging
-from embedstream.service.app import create_app
 from embedstream.service.embedder import Embedder
-from embedstream.service.loading import load_engine
+from embedstream.service.engine.loading import load_engine
+from embedstream.service.http.app import create_app
 from embedstream.web.door import Door
 from embedstream.web.serving import STOP_SIGNALS, end_with_parent, start_thread
 

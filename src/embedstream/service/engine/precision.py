@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from embedstream.errors import ConfigError
-from embedstream.service.architectures import Encoder, Foreign
-from embedstream.service.encoder import build_encoder
-from embedstream.service.exported import build_exported
-from embedstream.service.runtime import core
+from embedstream.service.engine.architectures import Encoder, Foreign
+from embedstream.service.engine.encoder import build_encoder
+from embedstream.service.engine.exported import build_exported
+from embedstream.service.engine.runtime import core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from embedstream.service.model import Model
-    from embedstream.service.runtime import openvino
+    from embedstream.service.engine.model import Model
+    from embedstream.service.engine.runtime import openvino
 
     Run = Callable[[Sequence[Sequence[str]]], Sequence[npt.NDArray[np.float32]]]
     """Batches of texts to their vectors."""

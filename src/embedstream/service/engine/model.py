@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from embedstream.errors import ConfigError
-from embedstream.service.architectures import Network, read_dimension, read_network, read_positions
+from embedstream.service.engine.architectures import Network, read_dimension, read_network, read_positions
 
 Pooling = Literal["mean", "cls", "max"]
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedstream.errors import ConfigError
-from embedstream.service.nodes import parameters, pooled
-from embedstream.service.runtime import core, op, openvino
+from embedstream.service.engine.nodes import parameters, pooled
+from embedstream.service.engine.runtime import core, op, openvino
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from openvino import Node, Output
 
-    from embedstream.service.architectures import Exported
-    from embedstream.service.model import Model
+    from embedstream.service.engine.architectures import Exported
+    from embedstream.service.engine.model import Model
 
 _OUTPUTS = frozenset({"last_hidden_state", "token_embeddings"})
 _RANK = 3

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedstream.errors import ConfigError
-from embedstream.service.cpus import usable_cpus
-from embedstream.service.engine import OpenVinoEngine
-from embedstream.service.fake import HashEngine
-from embedstream.service.model import fake_dimension, find_model
-from embedstream.service.torch_engine import SentenceTransformersEngine
+from embedstream.service.engine.cpus import usable_cpus
+from embedstream.service.engine.engine import OpenVinoEngine
+from embedstream.service.engine.fake import HashEngine
+from embedstream.service.engine.model import fake_dimension, find_model
+from embedstream.service.engine.torch_engine import SentenceTransformersEngine
 
 if TYPE_CHECKING:
-    from embedstream.service.engine import Engine
+    from embedstream.service.engine.engine import Engine
     from embedstream.settings import Settings
 
 

@@ -16,7 +16,7 @@ from embedstream import space
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from embedstream.service.model import Model
+    from embedstream.service.engine.model import Model
 
 Ids = npt.NDArray[np.int32]
 

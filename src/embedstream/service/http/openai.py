@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream.service.wire import (
+from embedstream.service.http.wire import (
     Encoding,
     Limits,
     as_base64,
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
-    from embedstream.service.engine import Engine, EngineFacts
-    from embedstream.service.tokens import Text
+    from embedstream.service.engine.engine import Engine, EngineFacts
+    from embedstream.service.engine.tokens import Text
 
 
 _FOREIGN = (

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedstream.service.engine import EngineFacts
-from embedstream.service.model import FAKE
-from embedstream.service.tokens import Tokens
+from embedstream.service.engine.engine import EngineFacts
+from embedstream.service.engine.model import FAKE
+from embedstream.service.engine.tokens import Tokens
 from embedstream.space import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedstream.service.engine import Vectors
-    from embedstream.service.tokens import Ids, Text
+    from embedstream.service.engine.engine import Vectors
+    from embedstream.service.engine.tokens import Ids, Text
 
 _DIGEST_BYTES = 32
 _VOCABULARY = 30_000

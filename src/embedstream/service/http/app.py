@@ -17,11 +17,11 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
 
 import embedstream
-from embedstream.service import hooks
 from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
 from embedstream.service.embedder import Loading
-from embedstream.service.openai import answer_of, check_name, model_of, read_embeddings
-from embedstream.service.wire import Limits, One, as_base64, read_generate
+from embedstream.service.http import hooks
+from embedstream.service.http.openai import answer_of, check_name, model_of, read_embeddings
+from embedstream.service.http.wire import Limits, One, as_base64, read_generate
 from embedstream.web.door import WAITING
 from embedstream.web.problem import Problem, answer, json_response, keep_headers, of_http
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from embedstream.errors import EmbedstreamError
     from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
-    from embedstream.service.engine import EngineFacts
-    from embedstream.service.tokens import Text
-    from embedstream.service.wire import Encoding
+    from embedstream.service.engine.engine import EngineFacts
+    from embedstream.service.engine.tokens import Text
+    from embedstream.service.http.wire import Encoding
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from embedstream.errors import ConfigError
-from embedstream.service.nodes import FAR, axes, axis, number, parameters, pooled
-from embedstream.service.runtime import op, openvino
+from embedstream.service.engine.nodes import FAR, axes, axis, number, parameters, pooled
+from embedstream.service.engine.runtime import op, openvino
 
 if TYPE_CHECKING:
     from openvino import Node
 
-    from embedstream.service.architectures import Activation, Architecture, Encoder
-    from embedstream.service.model import Model
+    from embedstream.service.engine.architectures import Activation, Architecture, Encoder
+    from embedstream.service.engine.model import Model
 
 _LARGEST_INT8 = 127
 _FARTHEST = 128

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import orjson
 
-from embedstream.service.tokens import Query
+from embedstream.service.engine.tokens import Query
 from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
-    from embedstream.service.engine import Vectors
+    from embedstream.service.engine.engine import Vectors
 
 Encoding = Literal["float", "base64"]
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedstream.service.runtime import op
+from embedstream.service.engine.runtime import op
 
 if TYPE_CHECKING:
     from openvino import Node
 
-    from embedstream.service.model import Model
+    from embedstream.service.engine.model import Model
 
 FAR = 1e4
 """So low that a score or a value beside it never counts. Not lower: with 1e9 the runtime's attention in bfloat16 gave

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedstream.service.architectures import Exported
-from embedstream.service.model import revision
-from embedstream.service.precision import check_mates, compile_model
-from embedstream.service.tokens import Ids, Text, TextTokenizer, Tokens, padded_length
+from embedstream.service.engine.architectures import Exported
+from embedstream.service.engine.model import revision
+from embedstream.service.engine.precision import check_mates, compile_model
+from embedstream.service.engine.tokens import Ids, Text, TextTokenizer, Tokens, padded_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedstream.service.model import Model
-    from embedstream.service.precision import Precision, Run, Wanted
-    from embedstream.service.runtime import openvino
+    from embedstream.service.engine.model import Model
+    from embedstream.service.engine.precision import Precision, Run, Wanted
+    from embedstream.service.engine.runtime import openvino
     from embedstream.space import Tokenizer
 
 Vectors = npt.NDArray[np.float32]

@@ -6,7 +6,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from embedstream.service.model import fake_dimension, find_model
+from embedstream.service.engine.model import fake_dimension, find_model
 from embedstream.web.serving import STOP_SIGNALS, Listening
 from embedstream.web.serving import serve as serve_http
 
@@ -36,6 +36,6 @@ def serve(settings: Settings) -> None:
 def _load_application(settings: Settings) -> Door:
     # In the worker, and before the imports, because they start threads, which inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    from embedstream.service.worker import start_worker  # noqa: PLC0415 - see above
+    from embedstream.service.http.worker import start_worker  # noqa: PLC0415 - see above
 
     return start_worker(settings)
