@@ -5,9 +5,9 @@ import pytest
 
 from embedstream.errors import ConfigError
 from embedstream.service.batching import Batcher
-from embedstream.service.engine.engine import OpenVinoEngine
 from embedstream.service.engine.exported import build_exported
 from embedstream.service.engine.model import find_model, revision
+from embedstream.service.engine.openvino_engine import OpenVinoEngine
 from embedstream.service.engine.runtime import core, op, openvino
 from support.tiny import BUILT, MODELS, TEXTS, expected
 

@@ -16,9 +16,9 @@ from embedstream.corpus import docstrings
 from embedstream.errors import ConfigError
 from embedstream.service.batching import Batcher
 from embedstream.service.engine import precision
-from embedstream.service.engine.engine import OpenVinoEngine
 from embedstream.service.engine.model import find_model
 from embedstream.service.engine.nodes import FAR
+from embedstream.service.engine.openvino_engine import OpenVinoEngine
 from support.service import MINILM
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_vectors.json"
@@ -97,7 +97,7 @@ def test_a_huge_text_is_counted_to_its_end(batcher):
 
 SIGNALLED = """
 import os, signal, sys
-from embedstream.service.engine.engine import OpenVinoEngine
+from embedstream.service.engine.openvino_engine import OpenVinoEngine
 from embedstream.service.engine.model import find_model
 
 heard = []
@@ -121,7 +121,7 @@ def witness(event, args):
         print(event, args)
 
 sys.addaudithook(witness)
-from embedstream.service.engine.engine import OpenVinoEngine
+from embedstream.service.engine.openvino_engine import OpenVinoEngine
 from embedstream.service.engine.model import find_model
 
 engine = OpenVinoEngine(find_model(sys.argv[1]), workers=1)

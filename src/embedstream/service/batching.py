@@ -24,7 +24,7 @@ from embedstream.service.metrics import BatchFacts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from embedstream.service.engine.engine import Engine, Vectors
+    from embedstream.service.engine.protocol import Engine, Vectors
     from embedstream.service.engine.tokens import Ids, Text, Tokens, Unseen
 
     Infer = Callable[[Sequence[Ids]], Vectors]

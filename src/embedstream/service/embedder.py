@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedstream.service.batching import Embedded, Pending
-    from embedstream.service.engine.engine import Engine, EngineFacts
+    from embedstream.service.engine.protocol import Engine, EngineFacts
     from embedstream.service.engine.tokens import Text
 
 Status = Literal["loading", "ready", "draining"]

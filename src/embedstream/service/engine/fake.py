@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedstream.service.engine.engine import EngineFacts
 from embedstream.service.engine.model import FAKE
+from embedstream.service.engine.protocol import EngineFacts
 from embedstream.service.engine.tokens import Tokens
 from embedstream.space import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedstream.service.engine.engine import Vectors
+    from embedstream.service.engine.protocol import Vectors
     from embedstream.service.engine.tokens import Ids, Text
 
 _DIGEST_BYTES = 32

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from embedstream.errors import ConfigError
 from embedstream.service.engine.cpus import usable_cpus
-from embedstream.service.engine.engine import OpenVinoEngine
 from embedstream.service.engine.fake import HashEngine
 from embedstream.service.engine.model import fake_dimension, find_model
+from embedstream.service.engine.openvino_engine import OpenVinoEngine
 from embedstream.service.engine.torch_engine import SentenceTransformersEngine
 
 if TYPE_CHECKING:
-    from embedstream.service.engine.engine import Engine
+    from embedstream.service.engine.protocol import Engine
     from embedstream.settings import Settings
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.engine import EngineFacts
 from embedstream.service.engine.model import revision
+from embedstream.service.engine.protocol import EngineFacts
 from embedstream.service.engine.tokens import TextTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedstream.service.engine.engine import Vectors
     from embedstream.service.engine.model import Model
+    from embedstream.service.engine.protocol import Vectors
     from embedstream.service.engine.tokens import Ids
     from embedstream.space import Tokenizer
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from embedstream.errors import EmbedstreamError
     from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
-    from embedstream.service.engine.engine import EngineFacts
+    from embedstream.service.engine.protocol import EngineFacts
     from embedstream.service.engine.tokens import Text
     from embedstream.service.http.wire import Encoding
     from embedstream.settings import Settings

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
-    from embedstream.service.engine.engine import Engine, EngineFacts
+    from embedstream.service.engine.protocol import Engine, EngineFacts
     from embedstream.service.engine.tokens import Text
 
 

@@ -13,7 +13,7 @@ from embedstream.service.engine.tokens import Query
 from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
-    from embedstream.service.engine.engine import Vectors
+    from embedstream.service.engine.protocol import Vectors
 
 Encoding = Literal["float", "base64"]
 

@@ -1,70 +1,28 @@
-"""What turns token ids into vectors."""
+"""Embeds with OpenVINO, on the CPU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from embedstream.service.engine.architectures import Exported
 from embedstream.service.engine.model import revision
 from embedstream.service.engine.precision import check_mates, compile_model
-from embedstream.service.engine.tokens import Ids, Text, TextTokenizer, Tokens, padded_length
+from embedstream.service.engine.protocol import EngineFacts
+from embedstream.service.engine.tokens import Ids, TextTokenizer, padded_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedstream.service.engine.model import Model
-    from embedstream.service.engine.precision import Precision, Run, Wanted
+    from embedstream.service.engine.precision import Run, Wanted
+    from embedstream.service.engine.protocol import Vectors
     from embedstream.service.engine.runtime import openvino
     from embedstream.space import Tokenizer
 
-Vectors = npt.NDArray[np.float32]
-
 # (texts, length) of common batches: other shapes pay for their first time themselves, some two milliseconds.
 _WARM_SHAPES = ((1, 8), (1, 16), (1, 24), (1, 32), (1, 40), (1, 48), (1, 56), (1, 64), (12, 64))
-
-
-@dataclass(frozen=True)
-class EngineFacts:
-    """What the vectors are, and what makes them."""
-
-    model_name: str
-    model_revision: str
-    embedding_dimension: int
-    normalised: bool
-    max_tokens: int
-    engine: str
-    precision: Precision
-    fidelity: float = 1.0
-    """The smallest cosine between a vector and its like in float32, over the texts that were tried at start."""
-
-
-class Engine(Protocol):
-    """Tokenises in any thread, and infers in as many as it has workers."""
-
-    @property
-    def facts(self) -> EngineFacts: ...
-
-    @property
-    def workers(self) -> int: ...
-
-    @property
-    def vocabulary(self) -> int:
-        """How many ids there are; the first is 0."""
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """For who cuts texts to size; None where nobody can."""
-
-    def tokenize(self, texts: Sequence[Text]) -> list[Tokens]: ...
-
-    def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
-        """A function for one thread: texts' ids, each of a length from 1 to `max_tokens`, to vectors of shape
-        (texts, dimension), which are valid until its next call. It returns ready to run at full speed.
-        """
 
 
 class OpenVinoEngine:
