@@ -94,7 +94,7 @@ class Lists:
     ) -> Found:
         found: dict[Key, float] = {}
         for window in () if self._exact else windows:
-            self._connection.execute(self._statements["tune"], {**self._facts, "window": window})
+            self._connection.execute(self._statements["widen"], {**self._facts, "window": window})
             if not found and method_of(self._explain("nearest", window=window)) != "index":
                 break
             rows = self._rows(self._run("nearest", window=window), self._key_columns)

@@ -95,7 +95,7 @@ class _Look:
         store.see_pgvector(self._connection)
         freshness = store.statements(self._settings.pgvector_table, "freshness.sql")
         as_of = read_as_of(self._connection, self._settings, freshness)
-        self._connection.execute(self._statements["tune"], {**self._facts, "window": WINDOWS[0]})
+        self._connection.execute(self._statements["tune"])
         if self._request.id is not None:
             self._facts["vector"] = _array(self._like(self._request.id))
         ranked = self._ranked()

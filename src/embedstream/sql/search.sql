@@ -5,19 +5,21 @@
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
 
 -- name: tune
--- The literal loads pgvector, without which its settings are not known; older versions lack some of them.
--- Iterative scans go on until LIMIT is reached: else the index gives ef_search rows at most, and the filter takes some.
 -- A plan that is kept was made under the settings of its moment: an exact search could get the index's.
 -- A scan that begins where another one is, or that several share, gives other rows each time it ends early.
-SELECT set_config(name, CASE name
-    WHEN 'hnsw.iterative_scan' THEN 'relaxed_order'
-    WHEN 'hnsw.ef_search' THEN least(1000, greatest(coalesce(%(ef_search)s, setting::int), %(window)s))::text
-    WHEN 'plan_cache_mode' THEN 'force_custom_plan'
-    ELSE 'off'
-END, true)
-FROM pg_settings
-WHERE name IN ('hnsw.iterative_scan', 'hnsw.ef_search', 'plan_cache_mode', 'synchronize_seqscans')
-AND '[0]'::vector IS NOT NULL
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('synchronize_seqscans', 'off', true)
+
+-- name: widen
+-- The literal loads pgvector, without which its settings are not known; older versions lack some of them.
+-- Iterative scans go on until LIMIT is reached: else the index gives ef_search rows at most, and the filter takes some.
+SELECT
+    CASE WHEN current_setting('hnsw.iterative_scan', true) IS NOT NULL
+    THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) END,
+    CASE WHEN current_setting('hnsw.ef_search', true) IS NOT NULL
+    THEN set_config('hnsw.ef_search', least(1000, greatest(
+        coalesce(%(ef_search)s, current_setting('hnsw.ef_search')::int), %(window)s
+    ))::text, true) END
+WHERE '[0]'::vector IS NOT NULL
 
 -- name: exact
 -- The vector index is nobody's last resort: where both are off, the planner would weigh them again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -11,7 +12,8 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Sequence
+    from typing import Any, LiteralString
 
     import psycopg
     from psycopg.sql import Composable
@@ -65,14 +67,19 @@ def statements(table: str, file: str = "statements.sql", /, **others: Composable
     One may stand in those behind it under its name, unless `others` has that. `documents` is what has a row for each
     id: the table itself, unless it holds chunks (see `documents_for`). `others` may stand in for a relation, too.
     """
-    text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
-    _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     names = Names.of(table)._asdict()
     filled = {**names, "table_name": Literal(names["table"].as_string()), "documents": names["table"], **others}
     found: dict[str, Composed] = {}
-    for name, body in zip(parts[::2], parts[1::2], strict=True):
+    for name, body in _bodies(file):
         found[name] = SQL(body).format(**{**found, **filled})
     return found
+
+
+@cache
+def _bodies(file: str) -> Sequence[tuple[str, LiteralString]]:
+    text = resources.files("embedstream.sql").joinpath(file).read_text(encoding="utf-8")
+    _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return list(zip(parts[::2], parts[1::2], strict=True))
 
 
 def columns(connection: psycopg.Connection[Any], relation: Identifier) -> dict[str, str]:
