@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 from psycopg.sql import SQL, Composable
 
 from embedstream import store
@@ -16,18 +18,16 @@ from embedstream.search.fusion import Fused, fuse
 from embedstream.search.problem import InvalidRequest
 from embedstream.search.request import FARTHEST
 from embedstream.search.words import MARKED, any_of, spans, websearch
+from embedstream.space import Space
 from embedstream.store.words import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import psycopg
-
     from embedstream.search.answer import Method
     from embedstream.search.found import Key
     from embedstream.search.request import Request
     from embedstream.settings import Settings
-    from embedstream.space import Space
 
 
 class Table(NamedTuple):
@@ -38,9 +38,14 @@ class Table(NamedTuple):
 
     @classmethod
     def read(cls, connection: psycopg.Connection[Any], settings: Settings) -> Table:
-        """Raises ConfigError where there is none."""
-        space = store.pinned_space(connection, settings)
-        return cls(space, store.read_splitting(connection, settings) is not None)
+        """Raises ConfigError where there is none. In one statement, and not in a transaction, which it might end."""
+        space = store.Names.of(settings.pgvector_table).space
+        with suppress(psycopg.errors.UndefinedTable):
+            # Columns that tables of an earlier version lack are none's.
+            for (facts,) in connection.execute(SQL("SELECT to_jsonb(pinned) FROM {} AS pinned").format(space)):
+                named = Space(*(facts[name] for name in Space._fields))
+                return cls(named, is_chunked=facts.get("splitting") is not None)
+        raise store.no_table(settings)
 
 
 class _Ranked(NamedTuple):
@@ -95,7 +100,6 @@ class _Look:
         store.see_pgvector(self._connection)
         freshness = store.statements(self._settings.pgvector_table, "freshness.sql")
         as_of = read_as_of(self._connection, self._settings, freshness)
-        self._connection.execute(self._statements["tune"])
         if self._request.id is not None:
             self._facts["vector"] = _array(self._like(self._request.id))
         ranked = self._ranked()

@@ -25,7 +25,7 @@ from embedstream.store.schema import (
     see_pgvector,
     vector_type,
 )
-from embedstream.store.space import Terms, check_order, pinned_space, read_space, read_terms
+from embedstream.store.space import Terms, check_order, no_table, pinned_space, read_space, read_terms
 from embedstream.store.splitting import check_splitting, read_splitting
 from embedstream.store.submission import (
     Counts,
@@ -69,6 +69,7 @@ __all__ = [
     "lock",
     "losses",
     "need_session",
+    "no_table",
     "parameters",
     "pgvector_schema",
     "pinned_space",

@@ -42,8 +42,12 @@ def pinned_space(connection: psycopg.Connection[Any], settings: Settings) -> Spa
     """As `read_space`; raises ConfigError where there is no table."""
     space = read_space(connection, settings)
     if space is None:
-        raise ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
+        raise no_table(settings)
     return space
+
+
+def no_table(settings: Settings) -> ConfigError:
+    return ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
 
 
 def check_space(pinned: Space | None, offered: Space, settings: Settings) -> None:
