@@ -103,6 +103,15 @@ FIND_MODEL := from embedstream.service.engine.model import find_model; \
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+.PHONY: retrievers
+retrievers: .venv-peers/retrievers/installed ## run the code of docs/howto/langchain-llamaindex.md with both libraries (320 MB)
+	$(PYTEST) tests/retrievers
+
+.venv-peers/retrievers/installed: requirements/retrievers.txt | setup
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	touch $@
+
 # 165 MB that are of no use where there is no Chromium.
 .venv/browser: requirements/browser.txt | setup
 	if command -v chromium >/dev/null; then \
@@ -118,3 +127,4 @@ lock: ## for maintainers: make the locks anew (needs uv)
 	$(LOCK) --extra job --constraint requirements/lock.txt --output-file requirements/flink.txt
 	$(LOCK) --extra jars --extra build --constraint requirements/lock.txt --output-file requirements/build.txt
 	uv pip compile requirements/browser.in $(LOCKED) --constraint requirements/lock.txt --output-file requirements/browser.txt
+	uv pip compile requirements/retrievers.in $(LOCKED) --output-file requirements/retrievers.txt

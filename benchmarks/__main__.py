@@ -24,7 +24,19 @@ from benchmarks.plan import Plan, Scenario
 from benchmarks.texts import fingerprint
 from embedstream.errors import EmbedstreamError
 
-SCENARIOS = ("engine", "service", "pipeline", "ceiling", "latency", "growth", "replay", "decode", "formats", "search")
+SCENARIOS = (
+    "engine",
+    "service",
+    "pipeline",
+    "ceiling",
+    "latency",
+    "growth",
+    "replay",
+    "decode",
+    "formats",
+    "search",
+    "console",
+)
 RESULTS = Path(__file__).parent / "results"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)

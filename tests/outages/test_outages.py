@@ -1,8 +1,11 @@
 """Outages eleven times as long as the checkpoint time-out, under load: the job waits, and goes on where it was."""
 
 import shutil
+import threading
 import time
+from contextlib import contextmanager
 
+import httpx
 import pytest
 import yaml
 
@@ -47,18 +50,45 @@ def traffic(request):
     return Traffic(seed=seed, ids=500, start_ms=int(time.time() * 1000) - 3_600_000)
 
 
+@contextmanager
+def console_open(stack):
+    """Somebody looks at the overview all the time: the statuses of what it answers, and how long each took."""
+    url = f"{stack.parts()['console']['address']}/parts/overview"
+    answers, closed = [], threading.Event()
+
+    def look():
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            while not closed.wait(1.0):
+                answer = client.get(url)
+                answers.append((answer.status_code, answer.elapsed.total_seconds()))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        closed.set()
+        thread.join(90)
+    assert not thread.is_alive()
+
+
 @pytest.mark.parametrize(("part", "waits_for"), [("service", "service"), ("postgres", "database")])
 def test_the_job_waits_and_says_for_what(stack, traffic, say, part, waits_for):
     before = stack.restarts()
     failed = stack.status()["failed_checkpoints"]
-    with producing(stack, (traffic.records(50) for _ in range(OUTAGE // 2)), pause=1.0):
+    load = producing(stack, (traffic.records(50) for _ in range(OUTAGE // 2)), pause=1.0)
+    with console_open(stack) as answers, load:
         time.sleep(3)
         with suspended(stack.processes_of(part)):
             time.sleep(OUTAGE)
             found = stack.status()
         ended = time.monotonic()
     stack.wait_until_done()
+    slowest = max(seconds for _, seconds in answers)
     say(f"{part}: away for {OUTAGE} s, lag {found['lag']}, recovered in {time.monotonic() - ended:.1f} s")
+    say(f"{part}: the console gave {len(answers)} overviews, the slowest within {slowest:.1f} s")
+    assert {status for status, _ in answers} == {200}
+    assert len(answers) > OUTAGE / 2
     assert found["waits_for"] == [waits_for]
     assert found["health"]["state"] == "degraded"
     assert found["since_checkpoint_seconds"] > OUTAGE - CHECKPOINT_TIMEOUT
@@ -69,12 +99,13 @@ def test_the_job_waits_and_says_for_what(stack, traffic, say, part, waits_for):
 
 
 def test_kafka_comes_back(stack, traffic, say):
-    with producing(stack, (traffic.records(50) for _ in range(6)), pause=1.0):
+    with console_open(stack) as answers, producing(stack, (traffic.records(50) for _ in range(6)), pause=1.0):
         time.sleep(3)
         with suspended(stack.processes_of("kafka")):
             time.sleep(OUTAGE)
         ended = time.monotonic()
     stack.wait_until_done()
+    assert {status for status, _ in answers} == {200}
     say(f"kafka: away for {OUTAGE} s, recovered in {time.monotonic() - ended:.1f} s")
     assert_table_equals_topic(stack)
 

@@ -1,3 +1,4 @@
+import gzip
 from datetime import UTC, datetime
 
 import pytest
@@ -140,6 +141,21 @@ def test_assets_are_kept_by_their_content():
     address = text.split('href="/static/console.css?v=')[1].split('"')[0]
     with client.get(f"/static/console.css?v={address}", **LOCAL) as answer:
         assert "immutable" in answer.headers["Cache-Control"]
+
+
+def test_assets_are_packed_for_who_takes_that():
+    client = console().test_client()
+    with client.get("/static/console.css", **LOCAL) as whole:
+        assert "Content-Encoding" not in whole.headers
+        assert whole.headers["Vary"] == "Accept-Encoding"
+        content = whole.data
+    with client.get("/static/console.css", headers={"Accept-Encoding": "gzip, br"}, **LOCAL) as packed:
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert "ETag" not in packed.headers
+        assert int(packed.headers["Content-Length"]) == len(packed.data) < len(content)
+        assert gzip.decompress(packed.data) == content
+    with client.get("/static/none.css", headers={"Accept-Encoding": "gzip"}, **LOCAL) as missing:
+        assert missing.status_code == 404
 
 
 # The API

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import Flask, make_response, render_template, request, url_for
+from flask import Flask, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from embedstream.console import api, atlas, auditing, indexing, letters, metrics, pages, pipelines, shown
+from embedstream.console import api, assets, atlas, auditing, indexing, letters, metrics, pages, pipelines, shown
 from embedstream.console.guard import Guard, is_of_a_program
 from embedstream.errors import EmbedstreamError, RetryLater
 from embedstream.search.problem import NotReached
@@ -25,9 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_STATIC = Path(__file__).parent / "static"
-_FOR_A_YEAR = "public, max-age=31536000, immutable"
-
 
 def create_app(parts: Parts) -> Flask:
     """Pages, and the API under /v1, over pipelines that somebody else starts and closes."""
@@ -36,31 +30,14 @@ def create_app(parts: Parts) -> Flask:
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     Guard(parts.settings).install(app)
     shown.install(app)
-    app.jinja_env.globals["asset"] = _asset
+    assets.install(app)
     for each in (pages, letters, auditing, indexing, atlas, pipelines, api, metrics):
         app.register_blueprint(each.routes)
-    app.after_request(_keep_assets)
     app.register_error_handler(Problem, _refuse)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(EmbedstreamError, _explain)
     app.register_error_handler(Exception, _unexpected)
     return app
-
-
-@cache
-def _digest(name: str) -> str:
-    return hashlib.sha256((_STATIC / name).read_bytes()).hexdigest()[:12]
-
-
-def _asset(name: str) -> str:
-    """The address changes with the content, so that browsers may keep it."""
-    return url_for("static", filename=name, v=_digest(name))
-
-
-def _keep_assets(response: Response) -> Response:
-    if request.endpoint == "static" and "v" in request.args:
-        response.headers["Cache-Control"] = _FOR_A_YEAR
-    return response
 
 
 def _is_of_a_person() -> bool:

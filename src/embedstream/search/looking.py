@@ -97,6 +97,7 @@ class _Look:
 
     def answer(self) -> Answer:
         self._connection.execute(self._statements["snapshot"])
+        self._connection.execute(self._statements["tune"])
         store.see_pgvector(self._connection)
         freshness = store.statements(self._settings.pgvector_table, "freshness.sql")
         as_of = read_as_of(self._connection, self._settings, freshness)

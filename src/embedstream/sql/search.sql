@@ -2,11 +2,12 @@
 
 -- name: snapshot
 -- Progress and rows are of one moment.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
+
+-- name: tune
 -- A plan that is kept was made under the settings of its moment: an exact search could get the index's.
 -- A scan that begins where another one is, or that several share, gives other rows each time it ends early.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-SET LOCAL plan_cache_mode = force_custom_plan;
-SET LOCAL synchronize_seqscans = off
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('synchronize_seqscans', 'off', true)
 
 -- name: widen
 -- The literal loads pgvector, without which its settings are not known; older versions lack some of them.
