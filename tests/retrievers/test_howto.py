@@ -9,6 +9,8 @@ import pytest
 
 from support.stack import running_stack, wait
 
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peers" / "retrievers" / "bin" / "python"
 PAGE = (ROOT / "docs" / "howto" / "langchain-llamaindex.md").read_text()
