@@ -50,6 +50,7 @@ class OpenVinoEngine:
             engine="openvino",
             precision=compiled.precision,
             fidelity=compiled.fidelity,
+            hub_commit=model.hub_commit,
         )
 
     def _open_run(self, compiled: openvino.CompiledModel) -> Run:

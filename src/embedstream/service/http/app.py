@@ -181,6 +181,8 @@ def model(name: str) -> Response:
 def health() -> Response:
     embedder = _context().embedder
     state: dict[str, Any] = {"status": embedder.status}
+    if embedder.status == "loading":
+        state["progress"] = embedder.progress.facts()
     try:
         state |= asdict(embedder.facts)
         state["queue_texts"] = embedder.queue_length
