@@ -31,6 +31,7 @@ _EXPORTS = (
     ("openvino/openvino_model.xml", "openvino/openvino_model.bin"),
     ("onnx/model.onnx", "onnx/model.onnx_data"),
 )
+_STATIC = "StaticEmbedding"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -53,11 +54,11 @@ def weights(name: str, root: Path, listed: Collection[str], *, any_network: bool
 def _network(name: str, root: Path, folder: str, listed: Collection[str], *, any_network: bool) -> list[str]:
     if (path := posixpath.join(folder, "tokenizer.json")) not in listed:
         raise ConfigError(f"{name} has no {path}: use a model with a fast tokenizer")
-    refusal = None if any_network else cannot_build(name, _object(root / folder / "config.json"))
+    is_any = any_network or _kind(root).endswith(_STATIC)
+    refusal = None if is_any else cannot_build(name, _object(root / folder / "config.json"))
     if not refusal and (found := _safetensors(root, folder, listed)):
         return found
-    exports = _EXPORTS[:0] if any_network else _EXPORTS
-    for export in exports:
+    for export in () if is_any else _EXPORTS:
         if (paths := _within(folder, export))[0] in listed:
             return [path for path in paths if path in listed]
     raise ConfigError(refusal or _without_weights(name, folder, listed))
@@ -86,6 +87,11 @@ def _safetensors(root: Path, folder: str, listed: Collection[str]) -> list[str]:
 def _folders(root: Path) -> list[str]:
     """Those of the modules, the network's first."""
     return list(dict.fromkeys(str(module.get("path", "")) for module in _modules(root))) or [""]
+
+
+def _kind(root: Path) -> str:
+    """Of the module that reads the text."""
+    return next((str(module.get("type")) for module in _modules(root)), "")
 
 
 def _modules(root: Path) -> list[dict[str, Any]]:
