@@ -8,7 +8,9 @@ import time
 
 import httpx
 import pytest
+from safetensors.numpy import load, save
 
+from embedstream import embedding, store
 from embedstream.errors import ConfigError
 from embedstream.local.ports import LOOPBACK, free_port
 from embedstream.service.engine import hub as engine_hub
@@ -366,3 +368,27 @@ def test_a_service_that_is_told_to_stop_while_it_downloads_ends_at_once(hub, sta
     with started() as service:
         wait_for(service, lambda answer: answer.json().get("progress", {}).get("total_bytes"))
         assert service.terminate() == 0
+
+
+def test_a_branch_that_moved_is_refused_with_the_commit_of_the_table(hub, started, database):
+    """And the service starts with that commit from the cache, though the branch is another's now."""
+    first = hub.publish("org/name", TINY)
+
+    def prepare(service):
+        settings = database.model_copy(update={"embedding_service_url": service.url})
+        service.wait_until_ready()
+        origin = embedding.read_origin(settings)
+        store.prepare(settings, embedding.read_space(settings), hub_commit=origin.commit)
+        return origin
+
+    with started() as service:
+        assert prepare(service) == (first, "main")
+    weights = load((TINY / WEIGHTS).read_bytes())
+    second = hub.publish("org/name", {**files_of(TINY), WEIGHTS: save({name: -each for name, each in weights.items()})})
+    with started() as service, pytest.raises(ConfigError) as caught:
+        prepare(service)
+    assert f"set EMBEDDING_MODEL_REVISION={first} where the service runs" in str(caught.value)
+    hub.asked.clear()
+    with started(EMBEDDING_MODEL_REVISION=first) as service:
+        assert prepare(service).is_pinned
+    assert (second != first, hub.asked) == (True, [])

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.architectures import Exported, Foreign, cannot_build, read_dimension
+from embedstream.service.engine.architectures import Exported, Foreign, cannot_build
 from embedstream.service.engine.model import find_model, is_installed, revision
 from embedstream.service.engine.names import is_on_hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from embedstream.service.engine.hub import Snapshot
     from embedstream.service.engine.model import Model
     from embedstream.settings import Settings
 
-_UNKNOWN = "not known before it is downloaded"
+Source = Literal["package", "directory", "hub"]
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,20 @@ class File:
 
 @dataclass(frozen=True)
 class Shown:
-    """None is not known."""
+    """`revision` is None, and so not known, where weights are not here."""
 
     model: str
-    source: Literal["package", "directory", "hub"]
+    source: Source
     directory: str
     hub_commit: str | None
     architecture: str | None
     runs: str
-    dimension: int | None
-    max_tokens: int | None
-    pooling: str | None
-    normalised: bool | None
-    document_prompt: str | None
-    query_prompt: str | None
+    dimension: int
+    max_tokens: int
+    pooling: str
+    normalised: bool
+    document_prompt: str
+    query_prompt: str
     revision: str | None
     files: list[File]
 
@@ -55,27 +57,39 @@ def look(settings: Settings) -> Shown:
     """
     wanted = settings.embedding_model
     if not is_on_hub(settings):
-        return _of(wanted, "package" if is_installed(wanted) else "directory")
+        model = _found(wanted)
+        files = [_file(model.root, path) for path in (model.tokenizer, *model.network.files)]
+        return _shown(model, "package" if is_installed(wanted) else "directory", files, revision(model))
     from embedstream.service.engine import hub  # noqa: PLC0415 - its library takes a third of a second
 
     snapshot = hub.look(settings)
-    if not snapshot.missing:
-        return _of(str(snapshot.root), "hub")
-    here = set(snapshot.needed) - set(snapshot.missing)
-    files = [File(path, snapshot.listed[path].size, path in here) for path in snapshot.needed]
-    config = _config(snapshot.root)
-    return Shown(
-        model=snapshot.name, source="hub", directory=str(snapshot.root), hub_commit=snapshot.commit,
-        architecture=config.get("model_type"), runs=_UNKNOWN, dimension=_dimension(config), max_tokens=None,
-        pooling=None, normalised=None, document_prompt=None, query_prompt=None, revision=None, files=files,
-    )  # fmt: skip
+    missing = set(snapshot.missing)
+    files = [File(path, snapshot.listed[path].size, path not in missing) for path in snapshot.needed]
+    if not missing:
+        model = _found(str(snapshot.root))
+        return _shown(model, "hub", files, revision(model))
+    with tempfile.TemporaryDirectory() as directory:
+        shown = _shown(_found(_as_if_here(snapshot, Path(directory))), "hub", files, None)
+    return replace(shown, model=snapshot.name, directory=str(snapshot.root), hub_commit=snapshot.commit)
 
 
-def _of(wanted: str, source: Literal["package", "directory", "hub"]) -> Shown:
+def _found(wanted: str) -> Model:
     try:
-        model = find_model(wanted)
+        return find_model(wanted)
     except ConfigError:
-        model = find_model(wanted, any_network=True)
+        return find_model(wanted, any_network=True)
+
+
+def _as_if_here(snapshot: Snapshot, directory: Path) -> str:
+    """The model with empty files in the place of weights that are missing."""
+    for name in snapshot.needed:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if name in snapshot.missing else path.symlink_to((snapshot.root / name).resolve())
+    return str(directory)
+
+
+def _shown(model: Model, source: Source, files: list[File], revision: str | None) -> Shown:
     config = _config(model.directory)
     return Shown(
         model=model.name,
@@ -90,8 +104,8 @@ def _of(wanted: str, source: Literal["package", "directory", "hub"]) -> Shown:
         normalised=model.normalised,
         document_prompt=model.prefix,
         query_prompt=model.query_prefix,
-        revision=revision(model),
-        files=[_file(model.root, path) for path in (model.tokenizer, *model.network.files)],
+        revision=revision,
+        files=files,
     )
 
 
@@ -118,31 +132,23 @@ def _config(directory: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _dimension(config: dict[str, Any]) -> int | None:
-    try:
-        return read_dimension(config)
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
 def as_text(shown: Shown) -> str:
     return "\n".join(f"{name:<16}{value}" for name, value in _lines(shown))
 
 
 def _lines(shown: Shown) -> Iterator[tuple[str, object]]:
-    known = _UNKNOWN if shown.revision is None else "none"
     yield "model", shown.model
     yield "from", f"{shown.source}: {shown.directory}"
     if shown.hub_commit:
         yield "commit", shown.hub_commit
     yield "architecture", shown.architecture or "not said"
     yield "runs", shown.runs
-    yield "dimension", shown.dimension or known
-    yield "longest text", f"{shown.max_tokens} tokens" if shown.max_tokens else known
-    yield "pooling", f"{shown.pooling}{', normalised' if shown.normalised else ''}" if shown.pooling else known
-    yield "prompt, texts", repr(shown.document_prompt) if shown.document_prompt else known
-    yield "prompt, queries", repr(shown.query_prompt) if shown.query_prompt else known
-    yield "revision", shown.revision or known
+    yield "dimension", shown.dimension
+    yield "longest text", f"{shown.max_tokens} tokens"
+    yield "pooling", f"{shown.pooling}{', normalised' if shown.normalised else ''}"
+    yield "prompt, texts", repr(shown.document_prompt) if shown.document_prompt else "none"
+    yield "prompt, queries", repr(shown.query_prompt) if shown.query_prompt else "none"
+    yield "revision", shown.revision or "not known before the model is downloaded"
     for number, file in enumerate(shown.files):
         lacking = "" if file.is_here else ", not downloaded: embedstream model pull"
         yield ("" if number else "files"), f"{file.path} ({file.bytes:,} bytes{lacking})"

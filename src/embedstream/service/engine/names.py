@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.model import FAKE, is_installed
+from embedstream.service.engine.model import is_installed
 
 if TYPE_CHECKING:
     from embedstream.settings import Settings
@@ -24,7 +24,7 @@ def is_on_hub(settings: Settings) -> bool:
     wanted, revision = settings.embedding_model, settings.embedding_model_revision
     if not Path(wanted).expanduser().is_dir() and _OF_HUB.fullmatch(wanted):
         return bool(revision) or not is_installed(wanted)
-    if revision and (wanted.startswith(FAKE) or Path(wanted).expanduser().is_dir()):
+    if revision:
         raise ConfigError(
             f"EMBEDDING_MODEL_REVISION is {revision}, but EMBEDDING_MODEL {wanted} is not a model of the Hub: unset it"
         )
