@@ -241,7 +241,8 @@ def test_a_hub_that_is_away_may_come_back(hub, settings):
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(errno.ENOSPC, "is full"), (errno.EACCES, "cannot write to"), (errno.EROFS, "cannot write to")]
+    ("number", "said"),
+    [(errno.ENOSPC, "is full"), (errno.EACCES, "cannot write to"), (errno.ENOTDIR, "cannot write to")],
 )
 def test_a_disk_that_takes_no_more_is_said(hub, settings, monkeypatch, number, said):
     def fails(*_, **__):
@@ -276,6 +277,26 @@ def test_an_unknown_architecture_without_an_export_is_refused_before_its_weights
     hub.publish(NAME, {**files_of(TINY), "config.json": json.dumps(config).encode()})
     assert f"{NAME} is a novel" in refused(settings())
     assert not [path for path in hub.paths() if path.endswith(".safetensors")]
+
+
+def test_a_list_that_the_library_keeps_otherwise_is_asked_for(hub, settings, monkeypatch):
+    monkeypatch.setattr(engine_hub, "_kept_listing", lambda _: None)
+    hub.damaged = {WEIGHTS}
+    assert f"{WEIGHTS} of {NAME} is damaged" in refused(settings())
+    hub.damaged = set()
+    commit = fetched(settings()).commit
+    assert fetched(settings(hf_hub_offline=True)).commit == commit
+
+
+def test_a_hub_that_lists_files_elsewhere_has_none_of_them_touched(hub, settings, tmp_path):
+    mine = tmp_path / "cache" / "config.json"
+    mine.parent.mkdir()
+    mine.write_text("{}")
+    modules = [*json.loads((TINY / "modules.json").read_text()), {"idx": 2, "path": "../../..", "type": "x.Dense"}]
+    own = {"modules.json": json.dumps(modules).encode(), "../../../config.json": b"other"}
+    hub.publish(NAME, {**files_of(TINY), **own})
+    assert "../../../config.json" not in fetched(settings()).needed
+    assert mine.read_text() == "{}"
 
 
 def test_what_a_killed_download_left_is_removed(hub, settings, tmp_path):

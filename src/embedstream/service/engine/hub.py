@@ -9,13 +9,14 @@ import logging
 import os
 import shutil
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 if not os.environ.get("HF_ENDPOINT"):  # the library takes an empty one for an address
     os.environ.pop("HF_ENDPOINT", None)
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -116,7 +117,7 @@ class _Library:
     def look(self) -> Snapshot:
         """What there is of the model, with its configuration in the cache."""
         root = self._fetch([hub_files.MODULES], self.asked.revision)
-        found = Snapshot(self.asked.name, root, _listing(root), ())
+        found = Snapshot(self.asked.name, root, self._listing(root), ())
         self.check(found, [hub_files.MODULES])
         small = [name for name in (hub_files.MODULES, *hub_files.configuration(root)) if name in found.listed]
         self._fetch(small, root.name)
@@ -170,6 +171,22 @@ class _Library:
                 )
             )
 
+    def _listing(self, root: Path) -> dict[str, Entry]:
+        """The files of the commit, as the library keeps the Hub's list; without one, as the Hub says, or those that
+        are here.
+        """
+        listed = _kept_listing(root)
+        if listed is None and self.asked.offline:
+            here = (path for path in root.rglob("*") if path.is_file())
+            listed = {path.relative_to(root).as_posix(): Entry(path.stat().st_size, None, None) for path in here}
+        elif listed is None:
+            api = HfApi(self.asked.endpoint, self._token, library_name="embedstream")
+            with explained(self.asked):
+                tree = list(api.list_repo_tree(self.asked.name, recursive=True, revision=root.name))
+            files = [each for each in tree if isinstance(each, RepoFile)]
+            listed = {f.path: Entry(f.size, f.blob_id, f.lfs.sha256 if f.lfs else None) for f in files}
+        return {path: entry for path, entry in listed.items() if _stays_inside(path)}
+
     def _check_space(self, size: int) -> None:
         cache = self.asked.cache.absolute()
         free = shutil.disk_usage(next(path for path in (cache, *cache.parents) if path.exists())).free
@@ -192,14 +209,17 @@ def _settle(settings: Settings) -> None:
     hub_logging.enable_propagation()
 
 
-def _listing(root: Path) -> dict[str, Entry]:
-    """The files of the commit, as the library keeps the Hub's list; where it has none, those that are here."""
+def _kept_listing(root: Path) -> dict[str, Entry] | None:
     try:
         files = json.loads((root.parents[1] / "trees" / f"{root.name}.json").read_bytes())["files"]
         return {path: Entry(each["size"], each.get("blob_id"), each.get("lfs_sha256")) for path, each in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        here = (path for path in root.rglob("*") if path.is_file())
-        return {path.relative_to(root).as_posix(): Entry(path.stat().st_size, None, None) for path in here}
+        return None
+
+
+def _stays_inside(path: str) -> bool:
+    """A list that comes over the net must not have files elsewhere looked at, or removed."""
+    return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
 
 
 def _damaged(snapshot: Snapshot, names: Sequence[str]) -> list[str]:

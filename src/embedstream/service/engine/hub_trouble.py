@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{4,39}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PASSES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -146,7 +145,7 @@ def _of_system(exc: OSError, asked: Asked) -> EmbedstreamError:
         return ConfigError(
             f"the disk of {asked.cache} is full: free some of it, or set EMBEDDING_MODEL_CACHE to a larger one"
         )
-    if exc.errno in _NOT_OURS:
+    if exc.errno is not None and not isinstance(exc, ConnectionError | TimeoutError):
         return ConfigError(f"cannot write to {asked.cache} ({exc.strerror}): set EMBEDDING_MODEL_CACHE")
     return HubUnavailable(f"{asked} came with errors ({_short(exc)})")
 

@@ -29,7 +29,7 @@ def serve(settings: Settings) -> None:
 
     Raises ConfigError if there is no such model, or the port cannot be had.
     """
-    if fake_dimension(settings.embedding_model) is None and not is_on_hub(settings):
+    if not is_on_hub(settings) and fake_dimension(settings.embedding_model) is None:
         find_model(settings.embedding_model, any_network=settings.embedding_engine != "openvino")
     listening = Listening(
         "EMBEDDING", settings.embedding_host, settings.embedding_port,
