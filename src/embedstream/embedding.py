@@ -15,7 +15,7 @@ from embedstream.ingest import Embedded
 from embedstream.limits import REQUEST_BYTES
 from embedstream.poison import Failed, Search
 from embedstream.retry import Patience, asked_seconds
-from embedstream.space import Space, Tokenizer
+from embedstream.space import Origin, Space, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -174,6 +174,15 @@ def read_space(settings: Settings, transport: httpx.BaseTransport | None = None)
             facts["max_tokens"],
         )
     except (ValueError, KeyError, TypeError) as exc:
+        raise _no_service(settings) from exc
+
+
+def read_origin(settings: Settings, transport: httpx.BaseTransport | None = None) -> Origin | None:
+    """None where the model is not the Hub's, or the service of an earlier version; raises as `read_space`."""
+    try:
+        facts = _get(settings, "/info", transport).json()
+        return Origin(facts["hub_commit"], facts["hub_revision"]) if facts.get("hub_commit") else None
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise _no_service(settings) from exc
 
 

@@ -158,7 +158,23 @@ class Settings(BaseSettings):
 
     embedding_model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
-        description="model of the service: an installed model's name, or a directory",
+        description="model of the service: an installed model's name, a directory, or org/name on the Hugging Face Hub",
+    )
+    embedding_model_revision: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._/-]+$",
+        description="branch, tag or commit (all 40 digits) of a model on the Hub (not set: its main branch)",
+    )
+    embedding_model_cache: Path | None = Field(
+        None, description="where models of the Hub are kept (not set: the Hub's own cache in the user's home)"
+    )
+    embedding_model_download: Literal["auto", "off"] = Field(
+        "auto", description="whether what a model on the Hub lacks in the cache is downloaded"
+    )
+    hf_token: SecretStr | None = Field(None, description="token for the Hub's private and gated models")
+    hf_endpoint: str | None = Field(None, description="address of a mirror of the Hub (not set: the Hub itself)")
+    hf_hub_offline: bool = Field(
+        False, description="whether nobody may be asked for models, as with EMBEDDING_MODEL_DOWNLOAD=off"
     )
     embedding_engine: Literal["openvino", "sentence-transformers"] = Field(
         "openvino", description="library that the service runs the model with (the second is to be installed)"
@@ -229,16 +245,18 @@ class Settings(BaseSettings):
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: chosen(value, choices_of(fields.get(name))) for name, value in given.items()}
 
-    @field_validator("embedding_service_url", "flink_rest_url")
+    @field_validator("embedding_service_url", "flink_rest_url", "hf_endpoint")
     @classmethod
-    def _without_trailing_slash(cls, url: str) -> str:
+    def _without_trailing_slash(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
         if not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise ValueError("must have no user and no password in it: it is logged")
         return url.rstrip("/")
 
-    @field_validator("embedding_api_key", "console_api_key", "console_read_key")
+    @field_validator("embedding_api_key", "console_api_key", "console_read_key", "hf_token")
     @classmethod
     def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):

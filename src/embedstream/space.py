@@ -18,6 +18,17 @@ class Space(NamedTuple):
         return f"{self.model_name} (revision {self.model_revision}, {self.dimension} dimensions)"
 
 
+class Origin(NamedTuple):
+    """Where on the Hugging Face Hub the service has its model from: `revision` is what it was asked for."""
+
+    commit: str
+    revision: str
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.revision == self.commit
+
+
 class Tokenizer(NamedTuple):
     """How the model cuts a text into tokens: `json` as Hugging Face's tokenizers write it.
 

@@ -86,7 +86,11 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
     try:
         space = embedding.read_space(settings)
         splitter = splitter_of(settings, space)
-        store.prepare(settings, space, adopts=adopts, splitting=splitter.identity if splitter else None)
+        origin = embedding.read_origin(settings)
+        store.prepare(
+            settings, space, adopts=adopts, splitting=splitter.identity if splitter else None,
+            hub_commit=origin.commit if origin else None,
+        )  # fmt: skip
         if not adopts:
             with store.database(settings) as connection:
                 starts.check_identity(settings, store.read_progress(connection, settings), kafka.identity(settings))

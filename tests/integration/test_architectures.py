@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -96,6 +97,17 @@ def test_a_graph_of_another_kind_is_refused(exported):
 def build(directory):
     model = find_model(str(directory))
     return build_exported(model, model.network)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_network_has_vectors_for_is_refused(exported):
+    tokenizer = json.loads((exported / "tokenizer.json").read_text())
+    size = len(tokenizer["model"]["vocab"])
+    tokenizer["model"]["vocab"]["stranger"] = size
+    (exported / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(
+        ConfigError, match=rf"has {size + 1} tokens, but the model only {size}: use a directory in which"
+    ):
+        OpenVinoEngine(find_model(str(exported)), 1)
 
 
 def test_int8_is_refused_for_an_exported_network():

@@ -14,6 +14,7 @@ from embedstream.doctor import CHECKS, examine
 from embedstream.errors import ConfigError
 from embedstream.jars import locked_jars
 from embedstream.kafka import Outgoing
+from embedstream.space import Origin
 from support.flink import recorded
 from support.progress import record_progress
 
@@ -132,6 +133,19 @@ def test_a_service_that_does_not_fit(prepared):
     with store.connect(prepared) as connection:
         connection.execute("UPDATE text_message_embeddings_space SET model_revision = 'other'")
     assert wrong(states(prepared)) == {"database.space"}
+
+
+def test_a_model_of_the_hub_is_pinned_or_a_warning(prepared, monkeypatch):
+    commit = "a" * 40
+    for revision, verdict in (("main", "warn"), ("v1", "warn"), (commit, "ok")):
+        monkeypatch.setattr(embedding, "read_origin", lambda _, revision=revision: Origin(commit, revision))
+        found = states(prepared)["service.pinned"]
+        assert found.state == verdict
+        assert found.remedy in (None, f"set EMBEDDING_MODEL_REVISION={commit} where the service runs")
+    old = json.dumps({"old": commit})
+    with store.connect(prepared) as connection:
+        connection.execute("UPDATE text_message_embeddings_space SET model_revision = 'old', hub_commits = %s", [old])
+    assert f"EMBEDDING_MODEL_REVISION={commit}" in states(prepared)["database.space"].remedy
 
 
 def test_an_index_that_is_invalid(prepared):

@@ -50,6 +50,7 @@ def test_health_has_what_a_table_is_pinned_to(client):
         "engine": "openvino",
         "precision": "f32",
         "fidelity": 1.0,
+        "hub_commit": None,
         "queue_texts": 0,
     }
 
@@ -234,7 +235,7 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"EMBEDDING_MODEL": "no/such-model"}, "no model no/such-model"),
+        ({"EMBEDDING_MODEL": "./such-model"}, "no model ./such-model"),
         ({"EMBEDDING_MODEL": "fake:x"}, "fake:384"),
         ({"EMBEDDING_HOST": "no.such.host.invalid"}, "no.such.host.invalid"),
         ({"EMBEDDING_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),

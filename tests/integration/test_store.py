@@ -185,6 +185,15 @@ def test_another_space_is_refused_with_what_to_do(database, other):
         store.prepare(database, other)
 
 
+def test_a_branch_of_the_hub_that_moved_is_refused_with_the_commit_to_pin(database):
+    store.prepare(database, SPACE, hub_commit="a" * 40)
+    store.prepare(database, SPACE, hub_commit="b" * 40)
+    with pytest.raises(ConfigError, match=f"set EMBEDDING_MODEL_REVISION={'a' * 40} where the service runs"):
+        store.prepare(database, SPACE._replace(model_revision="r2"), hub_commit="b" * 40)
+    with pytest.raises(ConfigError, match="start the service with the table's model"):
+        store.prepare(database, SPACE._replace(model_name="m"), hub_commit="b" * 40)
+
+
 def test_the_dimension_that_the_operator_expects_is_checked(database):
     with pytest.raises(ConfigError, match="PGVECTOR_DIMENSION=3"):
         store.prepare(database.model_copy(update={"pgvector_dimension": 3}), SPACE)

@@ -41,7 +41,7 @@ def test_version():
         (["submit"], "", {}, "start it, or set FLINK_REST_URL"),
         (["send"], "not json", {}, "line 1: the value is not JSON (Expecting value at character 0); nothing was sent"),
         (["send"], "", {"FLINK_PARALLELISM": "many"}, "FLINK_PARALLELISM: "),
-        (["service"], "", {"EMBEDDING_MODEL": "no/such-model"}, "set EMBEDDING_MODEL to"),
+        (["service"], "", {"EMBEDDING_MODEL": "./such-model"}, "set EMBEDDING_MODEL to"),
     ],
 )
 def test_what_goes_wrong_is_one_clear_line(arguments, stdin, environment, says):

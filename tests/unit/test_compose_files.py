@@ -95,7 +95,7 @@ def test_the_submitter_stops_before_all_that_it_needs():
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - OF_NO_VARIABLE - NOT_IN_DOCKER - FIXED))
 def test_every_setting_reaches_who_reads_it(name):
     variable = name.upper()
-    is_service_s = name.startswith("embedding_") and not name.startswith("embedding_service_")
+    is_service_s = name.startswith(("embedding_", "hf_")) and not name.startswith("embedding_service_")
     is_client_s = name in ("embedding_batch_texts", "embedding_requests_in_flight")
     readers = ("embedding-service",) if is_service_s and not is_client_s else READERS
     readers = ("console",) if name.startswith(("console_", "mcp_")) else readers

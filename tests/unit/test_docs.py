@@ -55,7 +55,7 @@ def test_every_setting_that_is_named_can_be_set(page):
         assert name in ours or name.removesuffix("_FILE") in ours or name in others or name in ELSEWHERE, name
 
 
-ELSEWHERE = {"FLINK_LIB_DIR"}  # Flink's own
+ELSEWHERE = {"FLINK_LIB_DIR", "HF_HOME"}  # Flink's own, and Hugging Face's
 
 
 @of_each_page

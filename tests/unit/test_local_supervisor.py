@@ -156,6 +156,17 @@ def test_a_part_that_is_not_ready_in_time_is_started_again(tmp_path, watched):
     assert part.starts == 6
 
 
+def test_a_part_that_does_something_lengthy_is_waited_for_and_says_so_once(tmp_path, watched):
+    part = Script(tmp_path, "part", "import time; time.sleep(1); print('up', flush=True); time.sleep(60)")
+    part.start_seconds = 0.2
+    part.lengthy = lambda: "downloading a model"
+    watched.run(part, when_ready=stop)
+    assert part.starts == 1
+    assert watched.about("part").count("downloading a model") == 1
+    with running(part):
+        pass
+
+
 def test_a_program_that_is_not_there_is_reported(tmp_path, watched):
     part = Script(tmp_path, "part")
     part.program = lambda: Command(["/no/such/program"], {})

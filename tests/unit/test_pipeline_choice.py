@@ -238,7 +238,7 @@ def commands(group, path=()):
         yield from commands(command, (*path, name)) if hasattr(command, "commands") else [((*path, name), command)]
 
 
-WITHOUT = {"version", "console", "mcp", "demo", "flink-env", "service", "local", "pipelines"}
+WITHOUT = {"version", "console", "mcp", "demo", "flink-env", "service", "local", "model", "pipelines"}
 
 
 def test_every_command_of_one_pipeline_takes_its_name():

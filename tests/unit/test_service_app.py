@@ -384,6 +384,7 @@ def test_health_says_what_the_vectors_are(client):
         "engine": "hash",
         "precision": "f32",
         "fidelity": 1.0,
+        "hub_commit": None,
         "queue_texts": 0,
     }
 

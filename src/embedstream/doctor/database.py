@@ -196,7 +196,7 @@ def _space(world: World) -> Verdict:
     if world.pinned != world.space:
         return fail(
             f"the table holds vectors of {world.pinned}, but the service embeds with {world.space}",
-            "start the service with the table's model, or set PGVECTOR_TABLE to another table",
+            store.space_remedy(world.connection, world.settings, world.pinned, world.space),
         )
     return ok("the table holds vectors of the service's model and revision")
 

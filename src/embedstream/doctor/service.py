@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedstream.doctor.check import Check, Verdict, fail, ok
+from embedstream.doctor.check import Check, Verdict, fail, ok, warn
 
 if TYPE_CHECKING:
     from embedstream.doctor.world import World
@@ -28,6 +28,18 @@ def _dimension(world: World) -> Verdict:
     return ok(f"{offered}, as PGVECTOR_DIMENSION" if wanted else f"{offered}; PGVECTOR_DIMENSION is not set")
 
 
+def _pinned(world: World) -> Verdict:
+    origin = world.origin
+    if origin is None:
+        return ok("the model is one of the service's own machine")
+    if not origin.is_pinned:
+        return warn(
+            f"the model is the Hub's {origin.revision}, which may move to vectors that do not fit the table",
+            f"set EMBEDDING_MODEL_REVISION={origin.commit} where the service runs",
+        )
+    return ok(f"the model is the Hub's at commit {origin.commit}")
+
+
 def _size(world: World) -> Verdict:
     text, request = world.settings.max_text_bytes, world.settings.embedding_max_request_bytes
     if text >= request:
@@ -43,4 +55,5 @@ CHECKS = (
     Check("service.reachable", _reachable),
     Check("service.ready", _ready, ("service.reachable",)),
     Check("service.dimension", _dimension, ("service.ready",)),
+    Check("service.pinned", _pinned, ("service.ready",)),
 )

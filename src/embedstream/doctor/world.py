@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from embedstream.decode.message import Decode
     from embedstream.settings import Settings
-    from embedstream.space import Space
+    from embedstream.space import Origin, Space
 
 
 class Heard(NamedTuple):
@@ -62,6 +62,11 @@ class World:
     def space(self) -> Space:
         """What the service embeds with."""
         return embedding.read_space(self.settings)
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """Where on the Hub the service has its model from."""
+        return embedding.read_origin(self.settings)
 
     @cached_property
     def connection(self) -> psycopg.Connection[Any]:

@@ -53,6 +53,10 @@ class Part(ABC):
     def is_ready(self) -> bool:
         """Called again and again while the part starts; must answer within about a second."""
 
+    def lengthy(self) -> str | None:
+        """What a part that starts is doing that may take any time, for people; asked after `is_ready`."""
+        return None
+
     def trouble(self) -> str | None:
         """Why it has to be started again although it runs; asked from time to time, answered as fast as `is_ready`."""
         return None
@@ -93,6 +97,8 @@ def running(part: Part) -> Iterator[None]:
 def _wait_until_ready(part: Part, child: Child) -> None:
     deadline = time.monotonic() + part.start_seconds
     while not part.is_ready():
+        if part.lengthy():
+            deadline = time.monotonic() + part.start_seconds
         code = child.exit_code()
         if code is not None:
             raise PartFailed(f"{part.name}: {explain_exit(code)}\n{log_tail(part.log)}")

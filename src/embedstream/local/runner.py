@@ -47,8 +47,10 @@ class Runner:
         self._prepares = False
         self._since = now()
         self._reason: str | None = None
+        self._lengthy: str | None = None
         self._look_at = 0.0
         self._started = 0.0
+        self._busy_until = 0.0
         self._start_at = 0.0
         self._deaths: deque[float] = deque(maxlen=DEATHS + 1)
 
@@ -88,7 +90,7 @@ class Runner:
 
     def _step_idle(self, *, may_start: bool) -> None:
         if may_start and time.monotonic() >= self._start_at:
-            self._started = time.monotonic()
+            self._started = self._busy_until = time.monotonic()
             self._commands = list(self.part.preparations())
             self._launch_next()
 
@@ -107,8 +109,16 @@ class Runner:
             self._ready(seconds)
         elif self._is_time_to_look() and (trouble := self.part.trouble()):
             self._died(trouble)
-        elif self.state == "starting" and seconds > self.part.start_seconds:
+        elif self.state == "starting" and (lengthy := self.part.lengthy()):
+            self._wait_for(lengthy)
+        elif self.state == "starting" and time.monotonic() - self._busy_until > self.part.start_seconds:
             self._died(f"not ready after {seconds:.0f} s")
+
+    def _wait_for(self, lengthy: str) -> None:
+        self._busy_until = time.monotonic()
+        if lengthy != self._lengthy:
+            self._lengthy = lengthy
+            self._say(self.part.name, lengthy)
 
     def _is_time_to_look(self) -> bool:
         if time.monotonic() < self._look_at:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from embedstream.errors import RetryLater
 from embedstream.service.batching import Batcher, Draining
+from embedstream.service.engine.progress import Progress
 from embedstream.service.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Embedder:
 
     def __init__(self, *, queue_texts: int, requests: int | None = None) -> None:
         self.status: Status = "loading"
+        self.progress = Progress()
         self.requests = requests or queue_texts
         self.metrics = Metrics(lambda: self.queue_length)
         self.started = 0
@@ -53,7 +55,7 @@ class Embedder:
     def engine(self) -> Engine:
         """Raises Loading."""
         if self._engine is None:
-            raise Loading("the model is being loaded", 1.0)
+            raise Loading(str(self.progress), 1.0)
         return self._engine
 
     @property
@@ -70,13 +72,13 @@ class Embedder:
         if self.status == "draining":
             raise Draining("the service is about to end", 1.0)
         if self.status == "loading":
-            raise Loading("the model is being loaded", 1.0)
+            raise Loading(str(self.progress), 1.0)
 
     def submit(self, texts: Sequence[Text]) -> Pending:
         """Accept texts, for whose vectors nobody waits yet; raises QueueFull, Draining or Loading."""
         self.check_ready()
         if self._batcher is None:
-            raise Loading("the model is being loaded", 1.0)
+            raise Loading(str(self.progress), 1.0)
         return self._batcher.submit(texts)
 
     def result(self, pending: Pending) -> Embedded:

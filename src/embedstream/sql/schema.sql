@@ -19,6 +19,8 @@ ALTER TABLE {space} ADD COLUMN IF NOT EXISTS version_by text NOT NULL DEFAULT 't
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS progress_since timestamptz;
 -- The hash of what the latest job makes of its records; not set: it takes them in the default shape.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS mapping text;
+-- By model_revision, the commit on the Hugging Face Hub that it is of, where it is known.
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS hub_commits jsonb NOT NULL DEFAULT '{{}}';
 
 CREATE TABLE IF NOT EXISTS {ledger} (
     id text COLLATE "C" PRIMARY KEY,

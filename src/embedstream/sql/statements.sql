@@ -10,6 +10,13 @@ ON CONFLICT DO NOTHING
 -- name: read_space
 SELECT model_name, model_revision, dimension, normalised, max_tokens FROM {space}
 
+-- name: keep_commit
+UPDATE {space} SET hub_commits = hub_commits || jsonb_build_object(model_revision, %s::text)
+WHERE hub_commits ->> model_revision IS NULL
+
+-- name: read_commit
+SELECT hub_commits ->> model_revision FROM {space}
+
 -- name: limits
 -- Of the role or the database, they are meant for queries. And a plan that was made when a table was small would read all
 -- of it when it is not: none that does is meant here.

@@ -13,6 +13,7 @@ from embedstream.store.connection import (
     without_limits,
 )
 from embedstream.store.names import Names, columns, documents_for, documents_of, statements
+from embedstream.store.origin import remedy as space_remedy
 from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
 from embedstream.store.rights import lacking_rights
 from embedstream.store.schema import (
@@ -83,6 +84,7 @@ __all__ = [
     "recount",
     "replay",
     "see_pgvector",
+    "space_remedy",
     "statements",
     "translated",
     "trouble",

@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from embedstream.errors import ConfigError
 from embedstream.store.connection import database, trouble, without_limits
 from embedstream.store.names import Names, columns, documents_of, statements
+from embedstream.store.origin import keep_commit
 from embedstream.store.space import check_order, check_space, read_space, read_terms
 from embedstream.store.splitting import check_splitting, pin_splitting, read_splitting
 
@@ -34,10 +35,18 @@ _NEWEST = {
 }  # fmt: skip
 
 
-def prepare(settings: Settings, space: Space, *, adopts: bool = False, splitting: str | None = None) -> None:
+def prepare(
+    settings: Settings,
+    space: Space,
+    *,
+    adopts: bool = False,
+    splitting: str | None = None,
+    hub_commit: str | None = None,
+) -> None:
     """Create what is missing of the schema, and pin the table to `space` and to the order of its versions.
 
-    With a `splitting` (`Splitter.identity`) it is a table of chunks, pinned to that, too.
+    With a `splitting` (`Splitter.identity`) it is a table of chunks, pinned to that, too. The commit of a model on the
+    Hugging Face Hub is noted.
 
     Raises ConfigError where the table is pinned to something else (another order is taken by who `adopts` the topic
     anew), is not one of ours, or lacks what this user may not make.
@@ -51,7 +60,7 @@ def prepare(settings: Settings, space: Space, *, adopts: bool = False, splitting
         check_encoding(connection, settings)
         check_columns(connection, settings.pgvector_table)
         pinned = read_space(connection, settings)
-        check_space(pinned, space, settings)
+        check_space(connection, pinned, space, settings)
         if pinned:
             check_splitting(read_splitting(connection, settings), splitting, settings)
         if missing := lacks(connection, settings.pgvector_table, is_chunked=splitting is not None):
@@ -60,6 +69,7 @@ def prepare(settings: Settings, space: Space, *, adopts: bool = False, splitting
             connection.execute(statements(settings.pgvector_table)["pin_space"], (*space, settings.version_by))
             if splitting:
                 pin_splitting(connection, settings, splitting)
+        keep_commit(connection, settings, hub_commit)
         if not adopts:
             check_order(read_terms(connection, settings), settings)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedstream.errors import ConfigError
 from embedstream.space import Space
 from embedstream.store.names import Names, columns, statements
+from embedstream.store.origin import remedy
 
 if TYPE_CHECKING:
     from typing import Any
@@ -50,11 +51,11 @@ def no_table(settings: Settings) -> ConfigError:
     return ConfigError(f"there is no table {settings.pgvector_table} yet: embedstream submit makes it")
 
 
-def check_space(pinned: Space | None, offered: Space, settings: Settings) -> None:
-    if pinned not in (None, offered):
+def check_space(connection: psycopg.Connection[Any], pinned: Space | None, offered: Space, settings: Settings) -> None:
+    if pinned is not None and pinned != offered:
         raise ConfigError(
             f"table {settings.pgvector_table} holds vectors of {pinned}, but the service embeds with {offered}: "
-            "start the service with the table's model, or set PGVECTOR_TABLE to another table"
+            f"{remedy(connection, settings, pinned, offered)}"
         )
 
 

@@ -103,14 +103,21 @@ def read_network(directory: Path, config: dict[str, Any], *, any_network: bool =
     raise ConfigError(f"{refusal}, or export it to {' or '.join(_EXPORTS)} there")
 
 
-def _refusal(directory: Path, config: dict[str, Any]) -> str | None:
+def cannot_build(model: object, config: dict[str, Any]) -> str | None:
+    """Why no network can be built from the weights of a model with such a config.json; None where one can."""
     kind, position = config.get("model_type"), config.get("position_embedding_type", "absolute")
     activation = config.get("activation" if kind == "distilbert" else "hidden_act")
     if kind not in _ARCHITECTURES or position != "absolute" or activation not in _ACTIVATIONS:
         return (
-            f"the model in {directory} is a {kind} with {position} positions and {activation}: "
+            f"{model} is a {kind} with {position} positions and {activation}: "
             f"use one of {', '.join(_ARCHITECTURES)} with absolute positions and gelu or relu"
         )
+    return None
+
+
+def _refusal(directory: Path, config: dict[str, Any]) -> str | None:
+    if refusal := cannot_build(f"the model in {directory}", config):
+        return refusal
     if not (directory / _WEIGHTS).is_file():
         return f"{directory} has no {_WEIGHTS}: save the model again with safe_serialization=True, in one file"
     return None

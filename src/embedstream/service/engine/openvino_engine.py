@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedstream.service.engine.architectures import Exported
+from embedstream.service.engine.exported import check_vocabulary
 from embedstream.service.engine.model import revision
 from embedstream.service.engine.precision import check_mates, compile_model
 from embedstream.service.engine.protocol import EngineFacts
@@ -37,6 +38,8 @@ class OpenVinoEngine:
         self.tokenize = TextTokenizer(model)
         self.vocabulary = self.tokenize.vocabulary
         self._max_tokens = model.max_tokens
+        if isinstance(model.network, Exported):
+            check_vocabulary(model, model.network, self.vocabulary)
         compiled = compile_model(model, workers, precision, self._open_run)
         self._compiled = compiled.model
         if isinstance(model.network, Exported):
@@ -50,6 +53,7 @@ class OpenVinoEngine:
             engine="openvino",
             precision=compiled.precision,
             fidelity=compiled.fidelity,
+            hub_commit=model.hub_commit,
         )
 
     def _open_run(self, compiled: openvino.CompiledModel) -> Run:

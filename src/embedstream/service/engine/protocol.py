@@ -31,6 +31,8 @@ class EngineFacts:
     precision: Precision
     fidelity: float = 1.0
     """The smallest cosine between a vector and its like in float32, over the texts that were tried at start."""
+    hub_commit: str | None = None
+    """The commit of a model on the Hugging Face Hub."""
 
 
 class Engine(Protocol):

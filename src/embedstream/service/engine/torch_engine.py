@@ -39,6 +39,7 @@ class SentenceTransformersEngine:
             max_tokens=model.max_tokens,
             engine="sentence-transformers",
             precision="f32",
+            hub_commit=model.hub_commit,
         )
         self._encoder, self._torch = _load(model)
 
@@ -63,7 +64,7 @@ class SentenceTransformersEngine:
 
 
 def _load(model: Model) -> tuple[Any, Any]:
-    # Nothing is ever downloaded.
+    # All that it needs was fetched before: its own libraries ask nobody.
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         import sentence_transformers  # noqa: PLC0415 - only who asks for this engine has it

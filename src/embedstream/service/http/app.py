@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 import embedstream
 from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
 from embedstream.service.embedder import Loading
+from embedstream.service.engine.names import is_on_hub
 from embedstream.service.http import hooks
 from embedstream.service.http.openai import answer_of, check_name, model_of, read_embeddings
 from embedstream.service.http.wire import Limits, One, as_base64, read_generate
@@ -46,7 +47,8 @@ _SHORT_SECONDS = 0.02
 class _Context:
     """What the routes need of their application."""
 
-    def __init__(self, embedder: Embedder, limits: Limits, *, token_ids: bool) -> None:
+    def __init__(self, embedder: Embedder, limits: Limits, *, token_ids: bool, hub_revision: str | None) -> None:
+        self.hub_revision = hub_revision
         self.embedder = embedder
         self.limits = limits
         self.token_ids = token_ids
@@ -63,7 +65,12 @@ def create_app(embedder: Embedder, settings: Settings) -> Flask:
     )
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_request_bytes
-    app.extensions["embedstream"] = _Context(embedder, limits, token_ids=settings.embedding_accept_token_ids)
+    app.extensions["embedstream"] = _Context(
+        embedder,
+        limits,
+        token_ids=settings.embedding_accept_token_ids,
+        hub_revision=settings.embedding_model_revision or ("main" if is_on_hub(settings) else None),
+    )
     app.url_map.strict_slashes = False
     app.register_blueprint(routes)
     hooks.install(app, settings.embedding_api_key, embedder.metrics)
@@ -181,6 +188,8 @@ def model(name: str) -> Response:
 def health() -> Response:
     embedder = _context().embedder
     state: dict[str, Any] = {"status": embedder.status}
+    if embedder.status == "loading":
+        state["progress"] = embedder.progress.facts()
     try:
         state |= asdict(embedder.facts)
         state["queue_texts"] = embedder.queue_length
@@ -198,6 +207,7 @@ def info() -> Response:
         {
             "version": embedstream.__version__,
             **asdict(engine.facts),
+            "hub_revision": (context.hub_revision or engine.facts.hub_commit) if engine.facts.hub_commit else None,
             "threads": engine.workers,
             "limits": context.limits._asdict(),
         }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedstream.errors import ConfigError
 from embedstream.service.engine.model import fake_dimension, find_model
+from embedstream.service.engine.names import is_on_hub
 from embedstream.web.serving import STOP_SIGNALS, Listening
 from embedstream.web.serving import serve as serve_http
 
@@ -20,22 +24,30 @@ _KILL_SECONDS = 5
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; then finish what was accepted, for at most EMBEDDING_DRAIN_SECONDS.
 
-    While the model is loaded, /health answers 503. Where the worker process ends by itself, SystemExit(1) is raised.
+    While the model is downloaded and loaded, /health answers 503. Where the worker process ends by itself,
+    SystemExit(1) is raised.
 
     Raises ConfigError if there is no such model, or the port cannot be had.
     """
-    if fake_dimension(settings.embedding_model) is None:
+    if not is_on_hub(settings) and fake_dimension(settings.embedding_model) is None:
         find_model(settings.embedding_model, any_network=settings.embedding_engine != "openvino")
     listening = Listening(
         "EMBEDDING", settings.embedding_host, settings.embedding_port,
         settings.embedding_read_seconds, settings.embedding_drain_seconds + _KILL_SECONDS,
     )  # fmt: skip
-    serve_http(partial(_load_application, settings), listening, settings.log_level)
+    with tempfile.TemporaryDirectory() as directory:
+        refusal = Path(directory) / "refusal"
+        try:
+            serve_http(partial(_load_application, settings, refusal), listening, settings.log_level)
+        except SystemExit:
+            if refusal.exists():
+                raise ConfigError(refusal.read_text(encoding="utf-8")) from None
+            raise
 
 
-def _load_application(settings: Settings) -> Door:
+def _load_application(settings: Settings, refusal: Path) -> Door:
     # In the worker, and before the imports, because they start threads, which inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     from embedstream.service.http.worker import start_worker  # noqa: PLC0415 - see above
 
-    return start_worker(settings)
+    return start_worker(settings, refusal)

@@ -17,6 +17,8 @@ from embedstream.web.door import Door
 from embedstream.web.serving import STOP_SIGNALS, end_with_parent, start_thread
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embedstream.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,8 +30,10 @@ _FULL_BODIES = 64
 _ANSWER_SECONDS = 3.0
 
 
-def start_worker(settings: Settings) -> Door:
-    """The application, which says `loading` while a thread of this process loads the model.
+def start_worker(settings: Settings, refusal: Path) -> Door:
+    """The application, which says `loading` while a thread of this process downloads and loads the model.
+
+    Why it cannot be loaded is written to the file `refusal`, for the process that waits for this one.
 
     Call it with STOP_SIGNALS blocked in every thread: `_stop_when_told` waits for them.
     """
@@ -44,7 +48,7 @@ def start_worker(settings: Settings) -> Door:
     )
     start_thread(end_with_parent)
     start_thread(_stop_when_told, embedder, door, settings.embedding_drain_seconds)
-    start_thread(_load, embedder, settings)
+    start_thread(_load, embedder, settings, refusal)
     return door
 
 
@@ -64,13 +68,14 @@ def _stop_when_told(embedder: Embedder, door: Door, seconds: float) -> None:
     signal.raise_signal(number)
 
 
-def _load(embedder: Embedder, settings: Settings) -> None:
+def _load(embedder: Embedder, settings: Settings, refusal: Path) -> None:
     started = time.monotonic()
     try:
-        engine = load_engine(settings)
+        engine = load_engine(settings, embedder.progress)
         embedder.start(engine)
     except ConfigError as exc:
         logger.error("%s", exc)  # noqa: TRY400 - the sentence says it all
+        refusal.write_text(str(exc), encoding="utf-8")
         os._exit(2)
     except Exception:
         logger.exception("the model cannot be loaded")

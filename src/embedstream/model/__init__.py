@@ -1,0 +1,1 @@
+"""Models of the service: fetched ahead of time, and what each one is."""
