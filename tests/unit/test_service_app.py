@@ -384,6 +384,8 @@ def test_health_says_what_the_vectors_are(client):
         "engine": "hash",
         "precision": "f32",
         "fidelity": 1.0,
+        "batch_tokens": 768,
+        "warnings": [],
         "queue_texts": 0,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedstream.doctor.check import Check, Verdict, fail, ok
+from embedstream.doctor.check import Check, Verdict, fail, ok, warn
 
 if TYPE_CHECKING:
     from embedstream.doctor.world import World
@@ -28,6 +28,13 @@ def _dimension(world: World) -> Verdict:
     return ok(f"{offered}, as PGVECTOR_DIMENSION" if wanted else f"{offered}; PGVECTOR_DIMENSION is not set")
 
 
+def _model(world: World) -> Verdict:
+    warnings = world.health.response.json().get("warnings") or ()
+    if not warnings:
+        return ok("nothing is known against how the model is used")
+    return warn("; ".join(warnings), "that is where the service runs, and makes another revision")
+
+
 def _size(world: World) -> Verdict:
     text, request = world.settings.max_text_bytes, world.settings.embedding_max_request_bytes
     if text >= request:
@@ -43,4 +50,5 @@ CHECKS = (
     Check("service.reachable", _reachable),
     Check("service.ready", _ready, ("service.reachable",)),
     Check("service.dimension", _dimension, ("service.ready",)),
+    Check("service.model", _model, ("service.ready",)),
 )

@@ -6,7 +6,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from embedstream.service.engine.model import fake_dimension, find_model
+from embedstream.service.engine.model import fake_dimension, find_model, wishes_of
 from embedstream.web.serving import STOP_SIGNALS, Listening
 from embedstream.web.serving import serve as serve_http
 
@@ -25,7 +25,8 @@ def serve(settings: Settings) -> None:
     Raises ConfigError if there is no such model, or the port cannot be had.
     """
     if fake_dimension(settings.embedding_model) is None:
-        find_model(settings.embedding_model, any_network=settings.embedding_engine != "openvino")
+        any_network = settings.embedding_engine != "openvino"
+        find_model(settings.embedding_model, any_network=any_network, wishes=wishes_of(settings))
     listening = Listening(
         "EMBEDDING", settings.embedding_host, settings.embedding_port,
         settings.embedding_read_seconds, settings.embedding_drain_seconds + _KILL_SECONDS,
