@@ -154,7 +154,10 @@ def _load(model: Model, device: str) -> tuple[Any, Any]:
         )
     torch.set_num_threads(1)
     try:
-        encoder = sentence_transformers.SentenceTransformer(str(model.root), device=device, local_files_only=True)
+        # Left to itself it loads in the numbers of the weights, and rounds what is not among them: Gemma's scale, Denses.
+        encoder = sentence_transformers.SentenceTransformer(
+            str(model.root), device=device, local_files_only=True, model_kwargs={"torch_dtype": torch.float32}
+        )
     except (OSError, ValueError, RuntimeError) as exc:
         raise ConfigError(f"sentence-transformers cannot load {model.root}: {exc}") from exc
     return encoder.float().eval(), torch
