@@ -50,6 +50,8 @@ def test_health_has_what_a_table_is_pinned_to(client):
         "engine": "openvino",
         "precision": "f32",
         "fidelity": 1.0,
+        "batch_tokens": 768,
+        "warnings": [],
         "queue_texts": 0,
     }
 

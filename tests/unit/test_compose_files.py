@@ -142,7 +142,7 @@ def test_the_gpu_file_builds_the_service_with_pytorch_and_reserves_a_gpu():
     gpu = yaml.safe_load((ROOT / "compose.gpu.yaml").read_text())
     assert set(gpu["services"]) == {"embedding-service"}
     service = gpu["services"]["embedding-service"]
-    assert {"EMBEDDING_ENGINE": "sentence-transformers", "EMBEDDING_DEVICE": "cuda"} == service["environment"]
+    assert service["environment"] == {"EMBEDDING_ENGINE": "sentence-transformers", "EMBEDDING_DEVICE": "cuda"}
     assert service["image"] != SERVICES["embedding-service"]["image"]
     (argument,) = service["build"]["args"]
     dockerfile = dockerfile_of(service)

@@ -154,7 +154,7 @@ def _load(model: Model, device: str) -> tuple[Any, Any]:
         )
     torch.set_num_threads(1)
     try:
-        # Left to itself it loads in the numbers of the weights, and rounds what is not among them: Gemma's scale, Denses.
+        # Left to itself it loads in the numbers of the weights, and rounds what is not among them, as Gemma's scale.
         encoder = sentence_transformers.SentenceTransformer(
             str(model.root), device=device, local_files_only=True, model_kwargs={"torch_dtype": torch.float32}
         )
