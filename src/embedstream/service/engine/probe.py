@@ -75,12 +75,12 @@ def probe_apart(trial: Trial) -> Probed:
     Raises Died.
     """
     command = [sys.executable, "-m", "embedstream.service.engine.probe"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    # Unbuffered: what a child that has ended did not read would be written again at the close.
+    with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         given, told = cast("IO[bytes]", child.stdin), cast("IO[bytes]", child.stdout)
         # Not closed before it is done: its end is how the child sees that this process has ended.
         with contextlib.suppress(BrokenPipeError):
             given.write(pickle.dumps(trial))
-            given.flush()
         output = told.read()
     if child.returncode:
         raise Died(f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}")
