@@ -126,5 +126,6 @@ lock: ## for maintainers: make the locks anew (needs uv)
 	$(LOCK) --extra service --extra console --extra mcp --extra model --constraint requirements/lock.txt --output-file requirements/service.txt
 	$(LOCK) --extra job --constraint requirements/lock.txt --output-file requirements/flink.txt
 	$(LOCK) --extra jars --extra build --constraint requirements/lock.txt --output-file requirements/build.txt
+	uv pip compile requirements/gpu.in --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --constraint requirements/service.txt --output-file requirements/gpu.txt
 	uv pip compile requirements/browser.in $(LOCKED) --constraint requirements/lock.txt --output-file requirements/browser.txt
 	uv pip compile requirements/retrievers.in $(LOCKED) --output-file requirements/retrievers.txt

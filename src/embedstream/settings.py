@@ -176,8 +176,30 @@ class Settings(BaseSettings):
     hf_hub_offline: bool = Field(
         False, description="whether nobody may be asked for models, as with EMBEDDING_MODEL_DOWNLOAD=off"
     )
-    embedding_engine: Literal["openvino", "sentence-transformers"] = Field(
-        "openvino", description="library that the service runs the model with (the second is to be installed)"
+    embedding_engine: Literal["openvino", "sentence-transformers", "static"] = Field(
+        "openvino",
+        description="library that the service runs the model with (the second is to be installed; a static model is "
+        "known by its files, and needs none)",
+    )
+    embedding_device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="what the service computes on (cuda: an NVIDIA GPU, with the engine sentence-transformers)"
+    )
+    embedding_batch_tokens: int | None = Field(
+        None,
+        ge=8,
+        description="tokens in a batch of the engine sentence-transformers (not set: 768 on a CPU, 32768 on a GPU)",
+    )
+    embedding_prompt_passage: str | None = Field(
+        None, description="what stands before every text that is to be found (not set: as the model's files say)"
+    )
+    embedding_prompt_query: str | None = Field(
+        None, description="what stands before every text that is searched with (not set: as the model's files say)"
+    )
+    embedding_dimensions: int | None = Field(
+        None, ge=1, description="dimensions that vectors are cut to, for Matryoshka models (not set: all)"
+    )
+    embedding_max_tokens: int | None = Field(
+        None, ge=8, description="tokens that are kept of a text (not set: as many as the model's files say)"
     )
     embedding_precision: Literal["auto", "f32", "bf16", "int8"] = Field(
         "auto", description="numbers that the service computes in (auto: bf16 where it is exact enough and faster)"

@@ -7,7 +7,7 @@ import pytest
 from embedstream.errors import ConfigError
 from embedstream.service.batching import Batcher
 from embedstream.service.engine.exported import build_exported
-from embedstream.service.engine.model import find_model, revision
+from embedstream.service.engine.model import Wishes, find_model, revision
 from embedstream.service.engine.openvino_engine import OpenVinoEngine
 from embedstream.service.engine.runtime import core, op, openvino
 from support.tiny import BUILT, MODELS, TEXTS, expected
@@ -36,6 +36,14 @@ def test_vectors_are_those_of_sentence_transformers(name):
     found = embedded(MODELS / name)
     assert max(found.token_counts) == 202
     assert np.abs(found.vectors - expected(name)).max() < 1e-5
+
+
+def test_an_exported_network_s_vectors_can_be_cut():
+    model = find_model(str(MODELS / "electra"), wishes=Wishes(dimensions=6))
+    engine = OpenVinoEngine(model, workers=1)
+    vectors = engine.open_worker()([one.ids for one in engine.tokenize(TEXTS)])
+    cut = expected("electra")[:, :6]
+    assert np.abs(vectors - cut / np.linalg.norm(cut, axis=1, keepdims=True)).max() < 1e-5
 
 
 def test_an_openvino_graph_is_taken_too(exported):

@@ -51,6 +51,8 @@ def test_health_has_what_a_table_is_pinned_to(client):
         "precision": "f32",
         "fidelity": 1.0,
         "hub_commit": None,
+        "batch_tokens": 768,
+        "warnings": [],
         "queue_texts": 0,
     }
 

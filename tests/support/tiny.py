@@ -1,4 +1,6 @@
-"""Small models of all architectures, and sentence-transformers' vectors of them (tests/data/make_tiny_models.py)."""
+"""Small models of all architectures, and sentence-transformers' vectors of them (tests/data/make_tiny_models.py), or
+transformers' (tests/data/make_small_models.py).
+"""
 
 from __future__ import annotations
 
@@ -19,3 +21,14 @@ TEXTS: list[str] = _CONTENT["texts"]
 def expected(name: str) -> npt.NDArray[np.float32]:
     """The vectors of TEXTS by the model in `MODELS / name`."""
     return np.frombuffer(base64.b64decode(_CONTENT["vectors"][name]), "<f4").reshape(len(TEXTS), -1)
+
+
+SMALL = MODELS.with_name("small_models")
+_SMALL = json.loads((SMALL / "vectors.json").read_text())
+ROTARY = tuple(name for name in _SMALL["vectors"] if name not in ("denses", "static", "model2vec"))
+SMALL_TEXTS: list[str] = _SMALL["texts"]
+
+
+def small_expected(name: str) -> npt.NDArray[np.float32]:
+    """The vectors of SMALL_TEXTS by the model in `SMALL / name`."""
+    return np.frombuffer(base64.b64decode(_SMALL["vectors"][name]), "<f4").reshape(len(SMALL_TEXTS), -1)

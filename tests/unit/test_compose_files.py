@@ -137,6 +137,32 @@ def test_the_pipelines_file_states_its_least_version_of_compose():
         assert since in {tuple(map(int, each)) for each in stated}, path
 
 
+def test_the_gpu_file_builds_the_service_with_pytorch_and_reserves_a_gpu():
+    """It says of the service only what is other than in compose.yaml."""
+    gpu = yaml.safe_load((ROOT / "compose.gpu.yaml").read_text())
+    assert set(gpu["services"]) == {"embedding-service"}
+    service = gpu["services"]["embedding-service"]
+    assert service["environment"] == {"EMBEDDING_ENGINE": "sentence-transformers", "EMBEDDING_DEVICE": "cuda"}
+    assert service["image"] != SERVICES["embedding-service"]["image"]
+    (argument,) = service["build"]["args"]
+    dockerfile = dockerfile_of(service)
+    assert f"ARG {argument}=\n" in dockerfile
+    assert 'if [ -n "$GPU" ]' in dockerfile
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+
+
+def test_the_gpu_image_keeps_the_plain_one_s_versions():
+    plain, gpu = (
+        dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements" / name).read_text(), flags=re.MULTILINE))
+        for name in ("service.txt", "gpu.txt")
+    )
+    assert {"torch", "sentence-transformers"} <= gpu.keys()
+    assert {name: plain[name] for name in plain.keys() & gpu.keys()} == {
+        name: gpu[name] for name in plain.keys() & gpu.keys()
+    }
+
+
 def test_every_port_s_variable_is_explained():
     text = (ROOT / "docs" / "howto" / "docker.md").read_text()
     assert all(variable in text for variable in re.findall(r"\w+_HOST_PORT", (ROOT / "compose.yaml").read_text()))

@@ -117,3 +117,10 @@ def test_a_text_that_fits_into_no_request_is_refused():
     world = SimpleNamespace(settings=load_settings(max_text_bytes=2000, embedding_max_request_bytes=2000))
     verdict = service._size(world)
     assert (verdict.state, "EMBEDDING_MAX_REQUEST_BYTES" in verdict.fact) == ("FAIL", True)
+
+
+@pytest.mark.parametrize(("facts", "state"), [({}, "ok"), ({"warnings": []}, "ok"), ({"warnings": ["set X"]}, "warn")])
+def test_what_the_service_warns_of_is_told(facts, state):
+    world = SimpleNamespace(health=Heard(httpx.Response(200, json=facts), NOON))
+    verdict = service._model(world)
+    assert (verdict.state, "set X" in verdict.fact) == (state, state == "warn")

@@ -88,7 +88,7 @@ def test_a_file_that_makes_no_sense_is_a_configuration_error(directory, name, co
         ("config.json", {"position_embedding_type": "relative_key"}, "relative_key"),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_mean_tokens"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "nothing"),
-        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "lasttoken"),
+        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "weightedmean"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(directory, file, fields, said):
@@ -99,9 +99,13 @@ def test_what_cannot_be_honoured_is_refused_by_name(directory, file, fields, sai
 
 def test_other_modules_are_refused_by_name(directory):
     modules = json.loads((directory / "modules.json").read_text())
-    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    modules.insert(2, {"idx": 2, "name": "2", "path": "2_CNN", "type": "sentence_transformers.models.CNN"})
     (directory / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ConfigError, match="Transformer, Pooling, Dense, Normalize"):
+    with pytest.raises(ConfigError, match="Transformer, Pooling, CNN, Normalize"):
+        find_model(str(directory))
+    modules[0]["type"] = "custom_st.Transformer"
+    (directory / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ConfigError, match=r"code of its own, custom_st\.Transformer"):
         find_model(str(directory))
 
 

@@ -385,6 +385,8 @@ def test_health_says_what_the_vectors_are(client):
         "precision": "f32",
         "fidelity": 1.0,
         "hub_commit": None,
+        "batch_tokens": 768,
+        "warnings": [],
         "queue_texts": 0,
     }
 

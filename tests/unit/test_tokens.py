@@ -11,6 +11,8 @@ SPECIAL = {"<s>": 0, "</s>": 1, "<unk>": 2}
 class Described:
     """What TextTokenizer asks of a model."""
 
+    name = "described"
+    special_tokens = True
     max_tokens = 16
     lower_case = False
 

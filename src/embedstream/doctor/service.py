@@ -40,6 +40,13 @@ def _pinned(world: World) -> Verdict:
     return ok(f"the model is the Hub's at commit {origin.commit}")
 
 
+def _model(world: World) -> Verdict:
+    warnings = world.health.response.json().get("warnings") or ()
+    if not warnings:
+        return ok("nothing is known against how the model is used")
+    return warn("; ".join(warnings), "that is where the service runs, and makes another revision")
+
+
 def _size(world: World) -> Verdict:
     text, request = world.settings.max_text_bytes, world.settings.embedding_max_request_bytes
     if text >= request:
@@ -56,4 +63,5 @@ CHECKS = (
     Check("service.ready", _ready, ("service.reachable",)),
     Check("service.dimension", _dimension, ("service.ready",)),
     Check("service.pinned", _pinned, ("service.ready",)),
+    Check("service.model", _model, ("service.ready",)),
 )

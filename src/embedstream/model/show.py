@@ -114,7 +114,7 @@ def _file(root: Path, path: Path) -> File:
 
 
 def _runs(model: Model, config: dict[str, Any]) -> str:
-    reason = cannot_build("it", config) or "it has no model.safetensors"
+    reason = cannot_build("it", config) or _why_not_built(model)
     match model.network:
         case Foreign():
             return f"with EMBEDDING_ENGINE=sentence-transformers alone: {reason}"
@@ -122,6 +122,12 @@ def _runs(model: Model, config: dict[str, Any]) -> str:
             return f"as it was exported ({graph.relative_to(model.directory)}): {reason}"
         case _:
             return "natively, built from its weights"
+
+
+def _why_not_built(model: Model) -> str:
+    if (model.directory / "model.safetensors").is_file():
+        return "tables are pinned to an export where there is one"
+    return "it has no model.safetensors"
 
 
 def _config(directory: Path) -> dict[str, Any]:

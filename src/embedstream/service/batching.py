@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# So many tokens' numbers stay in a core's cache; larger batches are slower, smaller ones waste it.
-BATCH_TOKENS = 768
-
 _CHUNK_TEXTS = 64
 _HUGE_CHARACTERS = 65_536
 _MEASURED_BATCHES = 64
@@ -132,14 +129,14 @@ class Batcher:
         *,
         queue_texts: int,
         requests: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_batch: Callable[[BatchFacts], None] = _nobody,
     ) -> None:
         self._engine = engine
         self._on_batch = on_batch
         self._queue_texts = queue_texts
         self._most_requests = requests or queue_texts
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = batch_tokens or engine.facts.batch_tokens
         self._changed = threading.Condition()
         self._buckets: dict[int, deque[_Item]] = {}
         self._requests: set[Pending] = set()

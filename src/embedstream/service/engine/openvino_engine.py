@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedstream.service.engine.architectures import Exported
-from embedstream.service.engine.exported import check_vocabulary
+from embedstream.service.engine import exported
+from embedstream.service.engine.architectures import Encoder, Exported
+from embedstream.service.engine.inference import Worker, open_run
 from embedstream.service.engine.model import revision
 from embedstream.service.engine.precision import check_mates, compile_model
 from embedstream.service.engine.protocol import EngineFacts
-from embedstream.service.engine.tokens import Ids, TextTokenizer, padded_length
+from embedstream.service.engine.rotary import Rotary
+from embedstream.service.engine.tensors import check_vocabulary
+from embedstream.service.engine.tokens import Ids, TextTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedstream.service.engine.model import Model
-    from embedstream.service.engine.precision import Run, Wanted
+    from embedstream.service.engine.precision import Wanted
+    from embedstream.service.engine.probe import Run
     from embedstream.service.engine.protocol import Vectors
     from embedstream.service.engine.runtime import openvino
     from embedstream.space import Tokenizer
@@ -38,8 +42,10 @@ class OpenVinoEngine:
         self.tokenize = TextTokenizer(model)
         self.vocabulary = self.tokenize.vocabulary
         self._max_tokens = model.max_tokens
+        if isinstance(model.network, Encoder | Rotary):
+            check_vocabulary(model.network.weights, self.vocabulary)
         if isinstance(model.network, Exported):
-            check_vocabulary(model, model.network, self.vocabulary)
+            exported.check_vocabulary(model, model.network, self.vocabulary)
         compiled = compile_model(model, workers, precision, self._open_run)
         self._compiled = compiled.model
         if isinstance(model.network, Exported):
@@ -54,34 +60,18 @@ class OpenVinoEngine:
             precision=compiled.precision,
             fidelity=compiled.fidelity,
             hub_commit=model.hub_commit,
+            warnings=model.warnings,
         )
 
     def _open_run(self, compiled: openvino.CompiledModel) -> Run:
-        infer = _Worker(compiled.create_infer_request(), self._max_tokens)
-        return lambda batches: [infer([tokens.ids for tokens in self.tokenize(texts)]).copy() for texts in batches]
+        return open_run(compiled, self.tokenize, self._max_tokens)
 
     @property
     def tokenizer(self) -> Tokenizer:
         return self.tokenize.described
 
     def open_worker(self) -> Callable[[Sequence[Ids]], Vectors]:
-        infer = _Worker(self._compiled.create_infer_request(), self._max_tokens)
+        infer = Worker(self._compiled.create_infer_request(), self._max_tokens)
         for texts, length in _WARM_SHAPES:
             infer([np.zeros(min(length, self._max_tokens), np.int32)] * texts)
         return infer
-
-
-class _Worker:
-    def __init__(self, request: openvino.InferRequest, max_tokens: int) -> None:
-        self._request = request
-        self._max_tokens = max_tokens
-
-    def __call__(self, texts: Sequence[Ids]) -> Vectors:
-        length = min(padded_length(max(len(ids) for ids in texts)), self._max_tokens)
-        ids = np.zeros((len(texts), length), np.int32)
-        mask = np.zeros((len(texts), length), np.float32)
-        for row, own in enumerate(texts):
-            ids[row, : len(own)] = own
-            mask[row, : len(own)] = 1.0
-        vectors: Vectors = self._request.infer([ids, mask], share_inputs=True, share_outputs=True)[0]
-        return vectors

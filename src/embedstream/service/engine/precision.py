@@ -1,29 +1,27 @@
-"""Which numbers the engine computes in, and how near its vectors then are to those of float32."""
+"""Which numbers the engine computes in."""
 
 from __future__ import annotations
 
 import logging
-import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.architectures import Encoder, Foreign
-from embedstream.service.engine.encoder import build_encoder
-from embedstream.service.engine.exported import build_exported
+from embedstream.service.engine.architectures import Encoder
+from embedstream.service.engine.inference import build, compiled
+from embedstream.service.engine.probe import PROBE, Died, Probed, Trial, least_cosine, probe, probe_apart
+from embedstream.service.engine.rotary import Rotary
 from embedstream.service.engine.runtime import core
+from embedstream.service.engine.tensors import held_in_bf16
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from embedstream.service.engine.model import Model
+    from embedstream.service.engine.probe import Run
     from embedstream.service.engine.runtime import openvino
-
-    Run = Callable[[Sequence[Sequence[str]]], Sequence[npt.NDArray[np.float32]]]
-    """Batches of texts to their vectors."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,32 +30,12 @@ Wanted = Literal["auto", "f32", "bf16", "int8"]
 
 SAME_VECTORS = 0.9999
 """A cosine from which on two precisions may share a table."""
+SAME_VECTORS_OF_BF16 = 0.999
+"""That cosine for a model whose weights are bfloat16 themselves, so that its makers' own vectors are no nearer."""
 
 _SAME_TEXT = 0.99999
 _FASTER = 1.1
 _LEAST_INT8 = 0.99
-_ROUNDS = 3
-
-_SHORT = (
-    "Where is my parcel?",
-    "The payment failed twice.",
-    "Please cancel order 48-1932.",
-    "naïve café, Straße, İstanbul",
-    "Пароль не подходит",
-    "密码错误,请帮我重置账户。",
-    "Great service 🙏🙏",
-    "7",
-)
-_LONG = (
-    (
-        "The ferry to the island leaves at seven in the morning, unless the fog is too thick to see the lighthouse. "
-        "Passengers who miss it may wait for the afternoon boat, or walk along the causeway at low tide."
-    ),
-    "def total(rows: list[int]) -> int:\n    return sum(row for row in rows if row > 0)  # only gains",
-    "SELECT id, text FROM messages WHERE created_at > now() - interval '1 day' ORDER BY id;",
-    '{"key": [1, 2.5, null, true], "nested": {"text": "a value"}} and <p>an <b>HTML</b> &amp; entity</p>',
-)
-PROBE = (_SHORT, _LONG)
 
 
 class Compiled(NamedTuple):
@@ -66,13 +44,6 @@ class Compiled(NamedTuple):
     model: openvino.CompiledModel
     precision: Precision
     fidelity: float
-
-
-class Probed(NamedTuple):
-    """Of a precision, in terms of float32: the smallest cosine to its vectors, and how many times as fast it is."""
-
-    fidelity: float
-    speed: float
 
 
 def compile_model(
@@ -85,30 +56,52 @@ def compile_model(
     able = _computes_bf16()
     if wanted == "bf16" and not able:
         raise ConfigError("EMBEDDING_PRECISION is bf16, which this CPU has no instructions for: set it to auto")
-    graph = _build(model)
-    exact = core().compile_model(graph, "CPU", _properties(workers, "f32"))
-    if wanted == "f32" or (wanted == "auto" and not able):
-        _log("f32", "it was asked for" if wanted == "f32" else "the CPU has no instructions for bf16")
-        return Compiled(exact, "f32", 1.0)
-    other: Precision = "int8" if wanted == "int8" else "bf16"
-    if other == "int8":
-        coarse = core().compile_model(_build(model, int8=True), "CPU", _properties(workers, "f32"))
-    else:
-        coarse = core().compile_model(graph, "CPU", _properties(workers, "bf16"))
-    probed = _probe(open_run(exact), open_run(coarse))
-    precision = choose(wanted, probed)
-    _log(precision, f"{other} is {probed.speed:.2f} times as fast as f32, at a cosine of {probed.fidelity:.6f}")
-    return Compiled(exact, "f32", 1.0) if precision == "f32" else Compiled(coarse, precision, probed.fidelity)
+    if wanted == "int8":
+        return _in_int8(model, workers, open_run)
+    if wanted == "f32" or not able:
+        return _in_f32(model, workers, "it was asked for" if able else "the CPU has no instructions for bf16")
+    return _in_bf16_where_it_serves(model, workers, wanted)
 
 
-def _build(model: Model, *, int8: bool = False) -> openvino.Model:
-    if isinstance(model.network, Encoder):
-        return build_encoder(model, model.network, int8=int8)
-    if isinstance(model.network, Foreign):
-        raise ConfigError(f"the network in {model.root} is not known: set EMBEDDING_ENGINE to sentence-transformers")
-    if int8:
-        raise ConfigError("EMBEDDING_PRECISION is int8, but the model was exported: export it in int8, and set f32")
-    return build_exported(model, model.network)
+def _in_f32(model: Model, workers: int, reason: str) -> Compiled:
+    exact = compiled(build(model), workers, "f32")
+    _log("f32", reason)
+    return Compiled(exact, "f32", 1.0)
+
+
+def _in_int8(model: Model, workers: int, open_run: Callable[[openvino.CompiledModel], Run]) -> Compiled:
+    exact, coarse = (compiled(build(model, int8=int8), workers, "f32") for int8 in (False, True))
+    probed = probe(open_run(exact), open_run(coarse))
+    choose("int8", probed)
+    _log("int8", _finding("int8", probed))
+    return Compiled(coarse, "int8", probed.fidelity)
+
+
+def _in_bf16_where_it_serves(model: Model, workers: int, wanted: Literal["auto", "bf16"]) -> Compiled:
+    try:
+        probed = probe_apart(Trial(model, workers))
+    except Died as exc:
+        # Where the model is to blame, this says so.
+        exact = _in_f32(model, workers, f"trying bf16 ended by {exc}")
+        if wanted == "bf16":
+            raise ConfigError(f"EMBEDDING_PRECISION is bf16, but trying it ended by {exc}: set it to auto") from exc
+        return exact
+    if choose(wanted, probed, _same_vectors(model)) == "f32":
+        return _in_f32(model, workers, _finding("bf16", probed))
+    coarse = compiled(build(model), workers, "bf16")
+    _log("bf16", _finding("bf16", probed))
+    return Compiled(coarse, "bf16", probed.fidelity)
+
+
+def _same_vectors(model: Model) -> float:
+    network = model.network
+    if isinstance(network, Encoder | Rotary) and held_in_bf16(network.weights):
+        return SAME_VECTORS_OF_BF16
+    return SAME_VECTORS
+
+
+def _finding(precision: Precision, probed: Probed) -> str:
+    return f"{precision} is {probed.speed:.2f} times as fast as f32, at a cosine of {probed.fidelity:.6f}"
 
 
 def _computes_bf16() -> bool:
@@ -116,9 +109,12 @@ def _computes_bf16() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def choose(wanted: Wanted, probed: Probed) -> Precision:
-    """What to run; raises ConfigError where the precision that is wanted spoils the vectors."""
-    exact_enough = probed.fidelity >= (_LEAST_INT8 if wanted == "int8" else SAME_VECTORS)
+def choose(wanted: Wanted, probed: Probed, same: float | None = None) -> Precision:
+    """What to run, where two precisions may share a table from the cosine `same` on.
+
+    Raises ConfigError where the precision that is wanted spoils the vectors.
+    """
+    exact_enough = probed.fidelity >= (_LEAST_INT8 if wanted == "int8" else same or SAME_VECTORS)
     if wanted == "auto":
         return "bf16" if exact_enough and probed.speed >= _FASTER else "f32"
     if not exact_enough:
@@ -127,29 +123,6 @@ def choose(wanted: Wanted, probed: Probed) -> Precision:
             "set EMBEDDING_PRECISION to auto"
         )
     return wanted
-
-
-def _probe(exact: Run, other: Run) -> Probed:
-    # By turns, or a neighbour's moment of load would decide.
-    rounds = [(_timed(exact), _timed(other)) for _ in range(_ROUNDS)]
-    seconds = [min(timed.seconds for timed in column) for column in zip(*rounds, strict=True)]
-    return Probed(least_cosine(*(timed.vectors for timed in rounds[0])), seconds[0] / seconds[1])
-
-
-class _Timed(NamedTuple):
-    vectors: npt.NDArray[np.float32]
-    seconds: float
-
-
-def _timed(run: Run) -> _Timed:
-    started = time.perf_counter()
-    vectors = np.concatenate(run(PROBE))
-    return _Timed(vectors, time.perf_counter() - started)
-
-
-def least_cosine(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> float:
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return round(float(((left * right).sum(axis=1) / lengths).min()), 6)
 
 
 def check_mates(run: Run, graph: Path) -> None:
@@ -166,17 +139,3 @@ def check_mates(run: Run, graph: Path) -> None:
 
 def _log(precision: Precision, reason: str) -> None:
     logger.info("the engine computes in %s: %s", precision, reason, extra={"precision": precision})
-
-
-def _properties(workers: int, precision: Literal["f32", "bf16"]) -> dict[str, Any]:
-    return {
-        # Left to itself, the runtime takes bfloat16 where the CPU has it.
-        "INFERENCE_PRECISION_HINT": precision,
-        # With weights in 8 bits it would on some CPUs round what they are multiplied with, too: a text's vector would
-        # depend on the machine.
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        "NUM_STREAMS": workers,
-        "INFERENCE_NUM_THREADS": workers,
-        # Other processes may be pinned to the same CPUs.
-        "ENABLE_CPU_PINNING": False,
-    }

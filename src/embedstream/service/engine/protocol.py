@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from embedstream.service.engine.tokens import Ids, Text, Tokens
     from embedstream.space import Tokenizer
 
+BATCH_TOKENS = 768
+"""So many tokens' numbers stay in a core's cache; larger batches are slower, smaller ones waste it."""
+
 Vectors = npt.NDArray[np.float32]
 
 
@@ -33,6 +36,9 @@ class EngineFacts:
     """The smallest cosine between a vector and its like in float32, over the texts that were tried at start."""
     hub_commit: str | None = None
     """The commit of a model on the Hugging Face Hub."""
+    batch_tokens: int = BATCH_TOKENS
+    warnings: tuple[str, ...] = ()
+    """What makes the vectors worse than the model's could be, or the service larger, one sentence each."""
 
 
 class Engine(Protocol):

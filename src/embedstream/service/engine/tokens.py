@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from embedstream import space
+from embedstream.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,9 +74,13 @@ class TextTokenizer:
         self._prefix = model.prefix
         self._query_prefix = model.query_prefix
         self._lower_case = model.lower_case
-        self._tail = _special_tokens_at_end(self._tokenizer)
-        self._frame = _Frame(self._tokenizer, self._prefix, self._tail)
-        self._query_frame = _Frame(self._tokenizer, self._query_prefix, self._tail)
+        self._special = model.special_tokens
+        self._tail = _special_tokens_at_end(self._tokenizer) if self._special else 0
+        self._frame, self._query_frame = (
+            _Frame(self._tokenizer, prefix, self._tail, special=self._special)
+            for prefix in (self._prefix, self._query_prefix)
+        )
+        self._check_room(model)
         pieces = json.loads(self._tokenizer.to_str())["model"]
         self._unknown = _unknown_token(pieces, self._tokenizer)
         self._meaningless = _blank_tokens(pieces, self._tokenizer) | {self._unknown}
@@ -83,14 +88,24 @@ class TextTokenizer:
     @property
     def described(self) -> space.Tokenizer:
         return space.Tokenizer(
-            json=_as_used(self._content, lower_case=self._lower_case),
+            json=_as_used(self._content, lower_case=self._lower_case, special=self._special),
             max_tokens=self._max_tokens,
             reserved_tokens=len(self._frame.empty),
         )
 
+    def _check_room(self, model: Model) -> None:
+        taken = max(len(frame.empty) for frame in (self._frame, self._query_frame))
+        if taken >= self._max_tokens:
+            raise ConfigError(
+                f"special tokens and the prompt of {model.name} take {taken} tokens, and of a text {self._max_tokens} "
+                "are kept: set EMBEDDING_MAX_TOKENS to more, or a shorter prompt"
+            )
+
     def __call__(self, texts: Sequence[Text]) -> list[Tokens]:
         encoded = iter(
-            self._tokenizer.encode_batch_fast([self._whole(text) for text in texts if isinstance(text, str)])
+            self._tokenizer.encode_batch_fast(
+                [self._whole(text) for text in texts if isinstance(text, str)], add_special_tokens=self._special
+            )
         )
         return [
             self._cut(
@@ -119,8 +134,8 @@ class TextTokenizer:
 class _Frame:
     """What a tokenizer puts around the ids of a text: `empty` is all of it."""
 
-    def __init__(self, tokenizer: Tokenizer, prefix: str, tail: int) -> None:
-        bare, full = tokenizer.encode("").ids, tokenizer.encode(prefix).ids
+    def __init__(self, tokenizer: Tokenizer, prefix: str, tail: int, *, special: bool) -> None:
+        bare, full = (tokenizer.encode(text, add_special_tokens=special).ids for text in ("", prefix))
         self.empty = full
         self._bare = bare[: len(bare) - tail]
         self._head, self._tail = full[: len(full) - tail], full[len(full) - tail :]
@@ -135,9 +150,11 @@ class _Frame:
         return [*self._head, *ids, *self._tail]
 
 
-def _as_used(content: bytes, *, lower_case: bool) -> str:
+def _as_used(content: bytes, *, lower_case: bool, special: bool) -> str:
     """The file, without its truncation and padding; made from it alone, so that no version of a library changes it."""
     tokenizer = json.loads(content) | {"truncation": None, "padding": None}
+    if not special:
+        tokenizer["post_processor"] = None
     if lower_case:
         own = [tokenizer["normalizer"]] if tokenizer.get("normalizer") else []
         tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *own]}

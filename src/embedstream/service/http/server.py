@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.model import fake_dimension, find_model
+from embedstream.service.engine.model import fake_dimension, find_model, wishes_of
 from embedstream.service.engine.names import is_on_hub
 from embedstream.web.serving import STOP_SIGNALS, Listening
 from embedstream.web.serving import serve as serve_http
@@ -30,7 +30,8 @@ def serve(settings: Settings) -> None:
     Raises ConfigError if there is no such model, or the port cannot be had.
     """
     if not is_on_hub(settings) and fake_dimension(settings.embedding_model) is None:
-        find_model(settings.embedding_model, any_network=settings.embedding_engine != "openvino")
+        any_network = settings.embedding_engine != "openvino"
+        find_model(settings.embedding_model, any_network=any_network, wishes=wishes_of(settings))
     listening = Listening(
         "EMBEDDING", settings.embedding_host, settings.embedding_port,
         settings.embedding_read_seconds, settings.embedding_drain_seconds + _KILL_SECONDS,
