@@ -291,7 +291,7 @@ class _Answer(msgspec.Struct):
     model_name: str
     model_revision: str
     embeddings: bytes
-    token_counts: list[int]
+    token_counts: list[int | None]
     truncated: list[bool]
 
 

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from embedstream.decode.spec import Chunks, Decoding
 from embedstream.environment import OF_NO_VARIABLE, FileSource, VariableSource, choices_of, chosen, is_service_link
 from embedstream.errors import ConfigError
+from embedstream.remote_settings import RemoteSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +27,7 @@ DEFAULT_MAX_TEXT_BYTES = 1_048_576
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Settings(BaseSettings):
+class Settings(RemoteSettings, BaseSettings):
     """One frozen object with everything that can be set."""
 
     model_config = SettingsConfigDict(
@@ -160,8 +161,9 @@ class Settings(BaseSettings):
         "sentence-transformers/all-MiniLM-L6-v2",
         description="model of the service: an installed model's name, or a directory",
     )
-    embedding_engine: Literal["openvino", "sentence-transformers"] = Field(
-        "openvino", description="library that the service runs the model with (the second is to be installed)"
+    embedding_engine: Literal["openvino", "sentence-transformers", "remote"] = Field(
+        "openvino",
+        description="what the service embeds with: a library (the second is to be installed), or another server",
     )
     embedding_precision: Literal["auto", "f32", "bf16", "int8"] = Field(
         "auto", description="numbers that the service computes in (auto: bf16 where it is exact enough and faster)"

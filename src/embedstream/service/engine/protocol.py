@@ -28,13 +28,14 @@ class EngineFacts:
     normalised: bool
     max_tokens: int
     engine: str
-    precision: Precision
-    fidelity: float = 1.0
+    precision: Precision | None
+    """None where another server computes, and does not tell."""
+    fidelity: float | None = 1.0
     """The smallest cosine between a vector and its like in float32, over the texts that were tried at start."""
 
 
-class Engine(Protocol):
-    """Tokenises in any thread, and infers in as many as it has workers."""
+class Source(Protocol):
+    """Where vectors come from: an engine, or another server."""
 
     @property
     def facts(self) -> EngineFacts: ...
@@ -44,11 +45,15 @@ class Engine(Protocol):
 
     @property
     def vocabulary(self) -> int:
-        """How many ids there are; the first is 0."""
+        """How many ids there are, the first of which is 0; none where ids are not taken."""
 
     @property
     def tokenizer(self) -> Tokenizer | None:
         """For who cuts texts to size; None where nobody can."""
+
+
+class Engine(Source, Protocol):
+    """Tokenises in any thread, and infers in as many as it has workers."""
 
     def tokenize(self, texts: Sequence[Text]) -> list[Tokens]: ...
 

@@ -6,7 +6,6 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
-from embedstream.service.engine.model import fake_dimension, find_model
 from embedstream.web.serving import STOP_SIGNALS, Listening
 from embedstream.web.serving import serve as serve_http
 
@@ -24,13 +23,25 @@ def serve(settings: Settings) -> None:
 
     Raises ConfigError if there is no such model, or the port cannot be had.
     """
-    if fake_dimension(settings.embedding_model) is None:
-        find_model(settings.embedding_model, any_network=settings.embedding_engine != "openvino")
+    _check_model(settings)
     listening = Listening(
         "EMBEDDING", settings.embedding_host, settings.embedding_port,
         settings.embedding_read_seconds, settings.embedding_drain_seconds + _KILL_SECONDS,
     )  # fmt: skip
     serve_http(partial(_load_application, settings), listening, settings.log_level)
+
+
+def _check_model(settings: Settings) -> None:
+    # What an engine needs is imported where it is the one.
+    if settings.embedding_engine == "remote":
+        from embedstream.service.remote.opening import check  # noqa: PLC0415
+
+        check(settings)
+        return
+    from embedstream.service.engine.model import fake_dimension, find_model  # noqa: PLC0415
+
+    if fake_dimension(settings.embedding_model) is None:
+        find_model(settings.embedding_model, any_network=settings.embedding_engine != "openvino")
 
 
 def _load_application(settings: Settings) -> Door:
