@@ -86,7 +86,13 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
     try:
         space = embedding.read_space(settings)
         splitter = splitter_of(settings, space)
-        store.prepare(settings, space, adopts=adopts, splitting=splitter.identity if splitter else None)
+        store.prepare(
+            settings,
+            space,
+            adopts=adopts,
+            splitting=splitter.identity if splitter else None,
+            canary=embedding.read_canary(settings),
+        )
         if not adopts:
             with store.database(settings) as connection:
                 starts.check_identity(settings, store.read_progress(connection, settings), kafka.identity(settings))

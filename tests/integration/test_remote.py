@@ -7,12 +7,17 @@ import httpx
 import numpy as np
 import pytest
 
-from embedstream import embedding, store
+from embedstream import doctor, embedding, store
 from embedstream.decode.message import Message, Version, content_hash
-from embedstream.errors import Rejected
+from embedstream.doctor.check import run
+from embedstream.doctor.world import World
+from embedstream.errors import ConfigError, EmbeddingUnavailable, Rejected
 from embedstream.ingest import Change
 from embedstream.retry import Patience
+from embedstream.search.request import Request
+from embedstream.search.searcher import search
 from embedstream.settings import load_settings
+from embedstream.status import parts
 from support.remote import KEY, OpenAi, served, vector
 from support.service import running_service, started_service
 
@@ -76,6 +81,76 @@ def test_what_nobody_counted_is_null_in_the_table(service, database):
     assert row == (None, False)
 
 
+@pytest.fixture(scope="module")
+def moved_service(tmp_path_factory):
+    """Of the same name and revision, before a server whose vectors are others."""
+    server = OpenAi()
+    server.seed = "another model "
+    with served(server) as url:
+        settings = {"REMOTE_URL": f"{url}/v1", "REMOTE_MODEL": server.model, "REMOTE_KEY": KEY}
+        with running_service(tmp_path_factory.mktemp("moved"), EMBEDDING_ENGINE="remote", **settings) as service:
+            yield service
+
+
+def test_vectors_that_moved_are_not_mixed_in(service, moved_service, database):
+    own = database.model_copy(update={"embedding_service_url": service.url})
+    moved = database.model_copy(update={"embedding_service_url": moved_service.url})
+    space = embedding.read_space(own)
+    assert embedding.read_space(moved) == space
+    store.prepare(own, space, canary=embedding.read_canary(own))
+    store.prepare(own, space, canary=embedding.read_canary(own))
+    with pytest.raises(ConfigError, match="space_moved"):
+        store.prepare(moved, space, canary=embedding.read_canary(moved))
+    with store.database(own) as connection:
+        kept = store.read_canary(connection, own)
+    assert not isinstance(embedding.embed_query(own, space, "words", kept), Rejected)
+    with pytest.raises(EmbeddingUnavailable, match=r"space_moved.*PGVECTOR_TABLE"):
+        embedding.embed_query(moved, space, "words", kept)
+    assert waited(lambda patience: embed(moved, space, patience, kept)).startswith("space_moved")
+    assert "space_moved" in parts.read_service(moved).trouble
+    assert parts.read_service(own).trouble is None
+    assert (examined(moved)["service.remote"], examined(moved)["service.canary"]) == ("ok", "FAIL")
+    assert set(examined(own).values()) == {"ok"}
+
+
+def examined(settings):
+    checks = (*doctor.service.CHECKS, *doctor.database.CHECKS[:1], doctor.service.CANARY)
+    with World(settings) as world:
+        return {finding.check: finding.state for finding in run(checks, world)}
+
+
+def embed(settings, space, patience, kept):
+    with embedding.EmbeddingClient(settings, space, patience, canary=kept) as client:
+        return results(client, ["a text"])
+
+
+def waited(call):
+    """What a call that waits for ever would wait for."""
+    reasons = []
+
+    class Enough(Exception):
+        pass
+
+    def sleep(_):
+        raise Enough
+
+    patience = Patience(sleep)
+    note = patience._note
+    patience._note = lambda state: (reasons.append(str(state.outcome.exception())), note(state))
+    with pytest.raises(Enough):
+        call(patience)
+    return reasons[0]
+
+
+def test_a_search_notices_vectors_that_moved(service, moved_service, database):
+    own = database.model_copy(update={"embedding_service_url": service.url})
+    store.prepare(own, embedding.read_space(own), canary=embedding.read_canary(own))
+    request = Request(query="words")
+    assert search(own, request).hits == ()
+    with pytest.raises(EmbeddingUnavailable, match="space_moved"):
+        search(own.model_copy(update={"embedding_service_url": moved_service.url}), request)
+
+
 def test_a_standstill_is_told_everywhere_and_the_key_nowhere(service, remote):
     remote.twist = lambda _: remote.out_of_quota()
     answer = httpx.post(f"{service.url}/generate", json={"text": "not yet known"})
@@ -85,6 +160,10 @@ def test_a_standstill_is_told_everywhere_and_the_key_nowhere(service, remote):
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "remote_quota")
     assert int(answer.headers["retry-after"]) >= 1
     assert (health.status_code, health.json()["status"]) == (503, "standstill")
+    settings = load_settings(embedding_service_url=service.url)
+    assert "quota is used up" in parts.read_service(settings).trouble
+    with pytest.raises(EmbeddingUnavailable, match=r"remote_quota.*quota is used up"):
+        embedding.embed_query(settings, embedding.read_space(settings), "never asked")
     assert info["remote"]["standstill"]["code"] == "remote_quota"
     assert info["remote"]["today"]["cost"] > 0
     assert "embedding_remote_standstill 1.0" in metrics

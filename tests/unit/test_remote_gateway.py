@@ -327,6 +327,14 @@ def test_the_day_s_limit_ends_the_day_s_work(opened, tmp_path):
     )
 
 
+def test_a_text_that_no_day_has_room_for_ends_no_day(opened):
+    found = opened(OpenAi(), remote_tokens_per_day=1000)
+    with pytest.raises(TextRefused, match="more than REMOTE_TOKENS_PER_DAY=1000") as caught:
+        embed(found, ["a", "b " * 3000])
+    assert caught.value.index == 1
+    assert len(embed(found, ["a", *(f"text {number}" for number in range(50))]).vectors) == 51
+
+
 def test_the_end_finishes_what_was_accepted(opened):
     server, gate = OpenAi(), threading.Event()
     found = opened(server)

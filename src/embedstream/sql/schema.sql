@@ -19,6 +19,8 @@ ALTER TABLE {space} ADD COLUMN IF NOT EXISTS version_by text NOT NULL DEFAULT 't
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS progress_since timestamptz;
 -- The hash of what the latest job makes of its records; not set: it takes them in the default shape.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS mapping text;
+-- The vectors of fixed texts, for a space of another server; not set: the revision says all.
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS canary bytea;
 
 CREATE TABLE IF NOT EXISTS {ledger} (
     id text COLLATE "C" PRIMARY KEY,

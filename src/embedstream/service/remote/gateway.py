@@ -13,7 +13,7 @@ import numpy as np
 
 from embedstream.service.batching import Draining
 from embedstream.service.metrics import BatchFacts
-from embedstream.service.remote.errors import Failed, RemoteError, Standstill
+from embedstream.service.remote.errors import Failed, RemoteError, Standstill, TextRefused
 from embedstream.service.remote.judge import FIRST_RETRY, Judge
 
 if TYPE_CHECKING:
@@ -199,9 +199,11 @@ class Gateway:
         """Wait for the next request's texts; none mean the end."""
         with self.changed:
             while not self.ended:
-                pack = [] if self._standing else self.queue.first(self.budget.tokens_at_a_time)
+                most = min(self.budget.tokens_at_a_time, self._left_today())
+                pack = [] if self._standing else self.queue.first(most)
                 tokens = sum(item.tokens for item in pack)
-                if pack and self._is_beyond_day(tokens):
+                if pack and tokens > self._left_today():
+                    self._end_day(pack[0])
                     continue
                 wait = self.budget.seconds_until(tokens) if pack else np.inf
                 if wait <= 0:
@@ -214,14 +216,21 @@ class Gateway:
                 self.changed.wait(wait if np.isfinite(wait) else None)
         return []
 
-    def _is_beyond_day(self, tokens: int) -> bool:
+    def _left_today(self) -> float:
         limit = self._limits.tokens_a_day
-        if limit is None or self.usage.tokens_today + tokens <= limit:
-            return False
+        return np.inf if limit is None else limit - self.usage.tokens_today
+
+    def _end_day(self, first: Item) -> None:
+        """The next text is more than what is left of the day; one that is more than a day has would never come."""
+        limit = self._limits.tokens_a_day or 0
+        if first.tokens > limit:
+            message = f"the text has about {first.tokens} tokens, more than REMOTE_TOKENS_PER_DAY={limit}"
+            self.queue.packs.take([first])
+            self.queue.charge(first, lambda row: TextRefused(row, "text_too_long", message))
+            return
         then = f"{self.usage.next_day():%F %R} UTC"
         message = f"REMOTE_TOKENS_PER_DAY={limit} leaves no room for more today: it goes on at {then}"
         self.stand_still("daily_limit", message, self.usage.seconds_until_next_day())
-        return True
 
     def _note_throttling(self, *, ends: bool) -> None:
         if not ends:
