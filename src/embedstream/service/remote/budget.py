@@ -25,7 +25,7 @@ class _Bucket:
 
     A limit that the operator set is kept second by second. One that the server tells is a minute's worth at first,
     like its own, and what is left of it is what the server says; after a 429 it is kept by the second, too, for a
-    while. A take may leave a debt, so that one larger than all that can be there is let through, and waited for after.
+    while. What is more than a minute's worth leaves a debt, which is waited for afterwards.
     """
 
     def __init__(self, per_minute: int | None, clock: Callable[[], float]) -> None:
@@ -46,9 +46,11 @@ class _Bucket:
             return 0.0
         rate = self.rate * share
         now = self._clock()
-        self._level = min(self._most(rate), self._level + rate * (now - self._at))
+        # The server lets nothing through that is not there as a whole.
+        wanted = min(amount, rate * _MINUTE)
+        self._level = min(max(self._most(rate), wanted), self._level + rate * (now - self._at))
         self._at = now
-        return max(0.0, (min(amount, self._most(rate)) - self._level) / rate)
+        return max(0.0, (wanted - self._level) / rate)
 
     def take(self, amount: float) -> None:
         self._level -= amount
