@@ -251,7 +251,7 @@ class Gateway:
         finally:
             with self.changed:
                 self.budget.end(tokens)
-                self.usage.count(outcome, counted, len(texts) if headers else 0, tokens if headers else 0)
+                self.usage.count(outcome, counted, *((len(texts), tokens) if headers is not None else (0, 0)))
                 if headers is not None:
                     self.budget.succeeded(headers)
                 self.changed.notify_all()
