@@ -17,7 +17,9 @@ BLOCK = re.compile(r"(<!-- configuration -->\n).*?(<!-- /configuration -->)", re
 def table() -> str:
     rows = [
         f"| `{name.upper()}` | {_default(field)} | {_meaning(field)} |"
-        for name, field in Settings.model_fields.items()
+        for name, field in sorted(
+            Settings.model_fields.items(), key=lambda each: each[0] not in Settings.__annotations__
+        )
         if name not in OF_NO_VARIABLE
     ]
     return "\n".join(["| Variable | Default | What it is |", "|---|---|---|", *rows, ""])

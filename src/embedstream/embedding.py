@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,7 @@ import httpx
 import msgspec
 import numpy as np
 
+from embedstream import canary as canaries
 from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamError, Rejected
 from embedstream.ingest import Embedded
 from embedstream.limits import REQUEST_BYTES
@@ -18,16 +22,19 @@ from embedstream.retry import Patience, asked_seconds
 from embedstream.space import Origin, Space, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
+    from embedstream.canary import Vectors
     from embedstream.settings import Settings
 
 _REFUSALS = frozenset({413, 422})
 _BUSY_OR_AWAY = frozenset({408, 425, 429, 502, 503, 504})
 # A fast service is done with a micro-batch in this time; a slow one needs longer for a single request.
 _TOGETHER_SECONDS = 0.05
+_OF_REMOTE = ("remote_", "space_moved", "daily_limit")
+_CANARY_SECONDS = 3600.0
 _CANARY = "A text that every model can embed."
 
 
@@ -36,12 +43,23 @@ class EmbeddingClient:
 
     Trouble of the service is waited out for as long as it lasts. A text is rejected (stage embed) where the service
     refuses it by index, or where it fails on it again and again while it answers for others.
+
+    With a canary, nothing is asked of a service whose vectors of it are others: it is looked at first, every hour, and
+    whenever the service failed, since another may answer next.
     """
 
     def __init__(
-        self, settings: Settings, space: Space, patience: Patience, transport: httpx.BaseTransport | None = None
+        self,
+        settings: Settings,
+        space: Space,
+        patience: Patience,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        canary: Vectors | None = None,
     ) -> None:
         self._space = space
+        self._canary = canary
+        self._trusted_until = -math.inf
         self._patience = patience
         self._batch = settings.embedding_batch_texts
         self._http = _http_client(settings, transport)
@@ -126,6 +144,16 @@ class EmbeddingClient:
         return self._patience(go_on)
 
     def _request(self, texts: Sequence[str], **options: str) -> list[Embedded]:
+        if self._canary is not None and time.monotonic() > self._trusted_until:
+            _check_canary(self._http, self._canary)
+            self._trusted_until = time.monotonic() + _CANARY_SECONDS
+        try:
+            return self._send(texts, **options)
+        except (EmbeddingUnavailable, Failed):
+            self._trusted_until = -math.inf
+            raise
+
+    def _send(self, texts: Sequence[str], **options: str) -> list[Embedded]:
         try:
             response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64", **options})
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
@@ -152,9 +180,9 @@ class _Refused(EmbedstreamError):
         self.error = error
 
 
-def embed_query(settings: Settings, space: Space, words: str) -> Embedded | Rejected:
+def embed_query(settings: Settings, space: Space, words: str, canary: Vectors | None = None) -> Embedded | Rejected:
     """Embed what is searched for; raises EmbeddingUnavailable where the service cannot, without waiting for it."""
-    with EmbeddingClient(settings, space, Patience()) as client:
+    with EmbeddingClient(settings, space, Patience(), canary=canary) as client:
         return client.embed_query(words)
 
 
@@ -184,6 +212,46 @@ def read_origin(settings: Settings, transport: httpx.BaseTransport | None = None
         return Origin(facts["hub_commit"], facts["hub_revision"]) if facts.get("hub_commit") else None
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise _no_service(settings) from exc
+
+
+def read_canary(settings: Settings, transport: httpx.BaseTransport | None = None) -> Vectors | None:
+    """What the service gives for `canary.TEXTS`, where another server embeds; None where it does itself.
+
+    Raises EmbeddingUnavailable where it is away, loading or waiting.
+    """
+    response = _get(settings, "/canary", transport)
+    return None if response.status_code == httpx.codes.NOT_FOUND else _canary_of(response)
+
+
+def read_remote(settings: Settings, transport: httpx.BaseTransport | None = None) -> dict[str, Any] | None:
+    """What the service says of the server behind it: what it allows, what was used, what is waited for.
+
+    None where there is none; raises EmbeddingUnavailable.
+    """
+    try:
+        found = _get(settings, "/info", transport).json().get("remote")
+    except (ValueError, AttributeError) as exc:
+        raise _no_service(settings) from exc
+    return found if isinstance(found, dict) else None
+
+
+def _check_canary(http: httpx.Client, kept: Vectors) -> None:
+    """Raises EmbeddingUnavailable where the service's vectors are not those that were kept."""
+    try:
+        response = http.get("/canary")
+    except httpx.HTTPError as exc:
+        raise EmbeddingUnavailable(f"{http.base_url} does not answer ({type(exc).__name__})") from exc
+    _raise_for_status(response, 0)
+    if moved := canaries.moved(kept, _canary_of(response)):
+        raise EmbeddingUnavailable(moved)
+
+
+def _canary_of(response: httpx.Response) -> Vectors:
+    try:
+        rows = np.frombuffer(base64.b64decode(response.json()["embeddings"]), "<f4")
+        return rows.reshape(len(canaries.TEXTS), -1)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise EmbeddingUnavailable(f"{response.url} gives no vectors of the canary") from exc
 
 
 def read_tokenizer(settings: Settings, space: Space, transport: httpx.BaseTransport | None = None) -> Tokenizer:
@@ -218,6 +286,7 @@ def _get(settings: Settings, path: str, transport: httpx.BaseTransport | None) -
     if response.status_code in _BUSY_OR_AWAY:
         raise EmbeddingUnavailable(
             f"the embedding service at {http.base_url} is not ready (HTTP {response.status_code})"
+            f"{_why(_error_of(response))}"
         )
     if response.status_code == httpx.codes.UNAUTHORIZED:
         raise ConfigError(f"the embedding service at {http.base_url} asks for its key: set EMBEDDING_API_KEY")
@@ -283,7 +352,12 @@ def _raise_for_status(response: httpx.Response, count: int) -> None:
         response.is_server_error and response.status_code not in _BUSY_OR_AWAY
     ):
         raise Failed(message)
-    raise EmbeddingUnavailable(f"{response.url} answers {message}", asked_seconds(response.headers))
+    raise EmbeddingUnavailable(f"{response.url} answers {message}{_why(error)}", asked_seconds(response.headers))
+
+
+def _why(error: Mapping[str, Any]) -> str:
+    """What only the service knows: why nothing comes of the server behind it."""
+    return f": {error.get('message')}" if str(error.get("code")).startswith(_OF_REMOTE) else ""
 
 
 def _error_of(response: httpx.Response) -> dict[str, Any]:
@@ -300,7 +374,7 @@ class _Answer(msgspec.Struct):
     model_name: str
     model_revision: str
     embeddings: bytes
-    token_counts: list[int]
+    token_counts: list[int | None]
     truncated: list[bool]
 
 

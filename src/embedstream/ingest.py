@@ -50,10 +50,12 @@ class Outcome(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """A text's vector (float32, shape (dimension,)), its tokens before truncation, and whether it was truncated."""
+    """A text's vector (float32, shape (dimension,)), its tokens before truncation (None: nobody counted them), and
+    whether it was truncated.
+    """
 
     vector: npt.NDArray[np.float32]
-    token_count: int
+    token_count: int | None
     truncated: bool
 
 

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from embedstream.decode.spec import Chunks, Decoding
 from embedstream.environment import OF_NO_VARIABLE, FileSource, VariableSource, choices_of, chosen, is_service_link
 from embedstream.errors import ConfigError
+from embedstream.remote_settings import RemoteSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +27,7 @@ DEFAULT_MAX_TEXT_BYTES = 1_048_576
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Settings(BaseSettings):
+class Settings(RemoteSettings, BaseSettings):
     """One frozen object with everything that can be set."""
 
     model_config = SettingsConfigDict(
@@ -176,10 +177,10 @@ class Settings(BaseSettings):
     hf_hub_offline: bool = Field(
         False, description="whether nobody may be asked for models, as with EMBEDDING_MODEL_DOWNLOAD=off"
     )
-    embedding_engine: Literal["openvino", "sentence-transformers", "static"] = Field(
+    embedding_engine: Literal["openvino", "sentence-transformers", "static", "remote"] = Field(
         "openvino",
-        description="library that the service runs the model with (the second is to be installed; a static model is "
-        "known by its files, and needs none)",
+        description="what the service embeds with: a library (the second is to be installed; a static model is known "
+        "by its files, and needs none), or another server",
     )
     embedding_device: Literal["cpu", "cuda"] = Field(
         "cpu", description="what the service computes on (cuda: an NVIDIA GPU, with the engine sentence-transformers)"

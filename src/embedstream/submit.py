@@ -88,9 +88,13 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
         splitter = splitter_of(settings, space)
         origin = embedding.read_origin(settings)
         store.prepare(
-            settings, space, adopts=adopts, splitting=splitter.identity if splitter else None,
+            settings,
+            space,
+            adopts=adopts,
+            splitting=splitter.identity if splitter else None,
             hub_commit=origin.commit if origin else None,
-        )  # fmt: skip
+            canary=embedding.read_canary(settings),
+        )
         if not adopts:
             with store.database(settings) as connection:
                 starts.check_identity(settings, store.read_progress(connection, settings), kafka.identity(settings))

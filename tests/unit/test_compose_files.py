@@ -97,7 +97,8 @@ def test_every_setting_reaches_who_reads_it(name):
     variable = name.upper()
     is_service_s = name.startswith(("embedding_", "hf_")) and not name.startswith("embedding_service_")
     is_client_s = name in ("embedding_batch_texts", "embedding_requests_in_flight")
-    readers = ("embedding-service",) if is_service_s and not is_client_s else READERS
+    is_remote_s = name.startswith("remote_")
+    readers = ("embedding-service",) if is_remote_s or (is_service_s and not is_client_s) else READERS
     readers = ("console",) if name.startswith(("console_", "mcp_")) else readers
     for service in ("embedding-service", *READERS) if name in OF_BOTH else readers:
         assert str(SERVICES[service]["environment"][variable]).startswith(f"${{{variable}")

@@ -58,6 +58,7 @@ test_a_model_answers_as_described = answers_are_as_described("/v1/models/{name}"
 test_health_answers_as_described = answers_are_as_described("/health")
 test_info_answers_as_described = answers_are_as_described("/info")
 test_the_tokenizer_answers_as_described = answers_are_as_described("/tokenizer")
+test_the_canary_answers_as_described = answers_are_as_described("/canary")
 test_metrics_answer_as_described = answers_are_as_described("/metrics")
 test_the_description_answers_as_described = answers_are_as_described("/openapi.json")
 

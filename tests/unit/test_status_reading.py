@@ -134,7 +134,7 @@ class World:
         self.queue = queue(self.positions)
         self.rows = parts.Rows(50, 2, 1000, Index("none"))
         self.work = parts.Work("RUNNING", 1.0, 0, {"stored": 60}, {"retries": 0}, {"p50": 80})
-        self.service = "org/model"
+        self.service = parts.Service("org/model")
         for name in ("queue", "rows", "work", "service"):
             monkeypatch.setattr(parts, f"read_{name}", lambda *_, name=name: self.answer(name))
         monkeypatch.setattr(parts, "read_versions", lambda _: self.answer("rows").versions)

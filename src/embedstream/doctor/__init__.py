@@ -13,13 +13,21 @@ from embedstream.store import Names
 if TYPE_CHECKING:
     from embedstream.settings import Settings
 
-CHECKS = (*service.CHECKS, *database.CHECKS, *broker.CHECKS, *log.CHECKS, *clock.CHECKS, *cluster.CHECKS)
+CHECKS = (
+    *service.CHECKS,
+    *database.CHECKS,
+    service.CANARY,
+    *broker.CHECKS,
+    *log.CHECKS,
+    *clock.CHECKS,
+    *cluster.CHECKS,
+)
 
 """Of every pipeline; one with a mapping has those of `mapping` as well."""
 
 OF_SUBMISSION = frozenset(
     {
-        *(f"service.{name}" for name in ("size", "reachable", "ready", "dimension")),
+        *(f"service.{name}" for name in ("size", "reachable", "ready", "dimension", "remote", "canary")),
         *(
             f"database.{name}"
             for name in ("reachable", "encoding", "writable", "extension", "table", "rights", "space")

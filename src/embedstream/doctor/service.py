@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedstream import canary, embedding, store
 from embedstream.doctor.check import Check, Verdict, fail, ok, warn
+from embedstream.remote import as_line
 
 if TYPE_CHECKING:
     from embedstream.doctor.world import World
@@ -57,6 +59,30 @@ def _size(world: World) -> Verdict:
     return ok(f"a request takes {request} bytes, a text has at most {text}")
 
 
+def _remote(world: World) -> Verdict:
+    remote = embedding.read_remote(world.settings)
+    if remote is None:
+        return ok("the service embeds itself")
+    if standstill := remote["standstill"]:
+        return fail(f"the service stands still ({standstill['code']}): {standstill['message']}")
+    return ok(as_line(remote))
+
+
+def _canary(world: World) -> Verdict:
+    kept = store.read_canary(world.connection, world.settings)
+    if kept is None:
+        return ok("the table keeps no vectors of fixed texts: the model's revision says all, or there is no table yet")
+    now = embedding.read_canary(world.settings)
+    if now is None:
+        return fail(
+            "the table's vectors came from a remote server, but the service embeds itself",
+            "start the service with EMBEDDING_ENGINE=remote, or use another PGVECTOR_TABLE",
+        )
+    if moved := canary.moved(kept, now):
+        return fail(moved)
+    return ok(f"the remote server embeds as it did (cosine {canary.least_cosine(kept, now):.5f})")
+
+
 CHECKS = (
     Check("service.size", _size),
     Check("service.reachable", _reachable),
@@ -64,4 +90,8 @@ CHECKS = (
     Check("service.dimension", _dimension, ("service.ready",)),
     Check("service.pinned", _pinned, ("service.ready",)),
     Check("service.model", _model, ("service.ready",)),
+    Check("service.remote", _remote, ("service.ready",)),
 )
+
+CANARY = Check("service.canary", _canary, ("service.ready", "database.reachable"))
+"""After those of the database."""

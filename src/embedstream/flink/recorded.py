@@ -19,6 +19,7 @@ _OF_OTHERS = (
     "embedding_model", "embedding_port", "embedding_precision", "embedding_queue_texts", "embedding_read_seconds",
     "embedding_threads",
     "embedstream_cache_dir", "embedstream_file", "flink_home", "flink_rest_", "health_", "index", "log_level",
+    "remote_",
 )  # fmt: skip
 _KEPT_BACK = ("kafka_sasl",)
 MAPPING_HASH = "MAPPING_HASH"

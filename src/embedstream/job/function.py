@@ -29,6 +29,7 @@ from embedstream.worker import worker_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from embedstream.canary import Vectors
     from embedstream.ingest import Outcome
     from embedstream.settings import Settings
     from embedstream.space import Space
@@ -94,7 +95,7 @@ class IngestFunction(ScalarFunction):
     def _build(self) -> Ingest:
         settings = self._settings
         space = self._patience(lambda: _space(settings))
-        embedder = EmbeddingClient(settings, space, self._patience)
+        embedder = EmbeddingClient(settings, space, self._patience, canary=self._patience(lambda: _canary(settings)))
         decode, has_record = decoder_of(settings, space.model_name), partial(kafka.has_record, settings)
         splitter = self._patience(lambda: splitter_of(settings, space))
         if splitter is None:
@@ -110,8 +111,14 @@ def _space(settings: Settings) -> Space:
     if pinned is None:
         pinned = embedding.read_space(settings)
         splitter = splitter_of(settings, pinned)
-        store.prepare(settings, pinned, splitting=splitter.identity if splitter else None)
+        identity = splitter.identity if splitter else None
+        store.prepare(settings, pinned, splitting=identity, canary=embedding.read_canary(settings))
     return pinned
+
+
+def _canary(settings: Settings) -> Vectors | None:
+    with store.database(settings) as connection:
+        return store.read_canary(connection, settings)
 
 
 def _row(outcome: Outcome) -> tuple[str | None, ...]:

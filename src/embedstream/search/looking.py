@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 from psycopg.sql import SQL, Composable
 
-from embedstream import store
+from embedstream import canary, store
 from embedstream.search.answer import Answer, Chunk, Hit, Places
 from embedstream.search.filters import compile_filter
 from embedstream.search.found import FUSED_WINDOWS, WINDOWS, Found, Lists
@@ -24,6 +24,7 @@ from embedstream.store.words import WORDS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from embedstream.canary import Vectors
     from embedstream.search.answer import Method
     from embedstream.search.found import Key
     from embedstream.search.request import Request
@@ -35,6 +36,7 @@ class Table(NamedTuple):
 
     space: Space
     is_chunked: bool
+    canary: Vectors | None = None
 
     @classmethod
     def read(cls, connection: psycopg.Connection[Any], settings: Settings) -> Table:
@@ -44,7 +46,9 @@ class Table(NamedTuple):
             # Columns that tables of an earlier version lack are none's.
             for (facts,) in connection.execute(SQL("SELECT to_jsonb(pinned) FROM {} AS pinned").format(space)):
                 named = Space(*(facts[name] for name in Space._fields))
-                return cls(named, is_chunked=facts.get("splitting") is not None)
+                kept = facts.get("canary")
+                vectors = canary.unpack(bytes.fromhex(kept[2:])) if kept else None
+                return cls(named, facts.get("splitting") is not None, vectors)
         raise store.no_table(settings)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from embedstream.space import Space
 
     Connect: TypeAlias = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
-    Embed: TypeAlias = Callable[[Space, str], Any]
+    Embed: TypeAlias = Callable[[Table, str], Any]
 
 _CONNECTION_SECONDS = 5.0
 
@@ -46,7 +46,7 @@ def search(settings: Settings, request: Request) -> Answer:
         def connect() -> Iterator[psycopg.Connection[Any]]:
             yield connection
 
-        return _answer(settings, request, connect, lambda space, words: embedding.embed_query(settings, space, words))
+        return _answer(settings, request, connect, lambda table, words: _embed(settings, table, words))
 
 
 class Searcher:
@@ -80,10 +80,12 @@ class Searcher:
         with store.translated(self._settings), self._pool.connection() as connection:
             yield connection
 
-    def _embed(self, space: Space, words: str) -> Any:  # noqa: ANN401 - Embedded | Rejected
+    def _embed(self, table: Table, words: str) -> Any:  # noqa: ANN401 - Embedded | Rejected
         """A table of another model takes another client: each checks that the service has the one of its own."""
+        space = table.space
         if self._client is None or self._client[0] != space:
-            self._client = space, embedding.EmbeddingClient(self._settings, space, Patience())
+            client = embedding.EmbeddingClient(self._settings, space, Patience(), canary=table.canary)
+            self._client = space, client
         return self._client[1].embed_query(words)
 
 
@@ -91,7 +93,7 @@ def _answer(settings: Settings, request: Request, connect: Connect, embed: Embed
     with connect() as connection:
         table = Table.read(connection, settings)
     began = time.perf_counter()
-    vector = _vector(request, table.space, embed)
+    vector = _vector(request, table, embed)
     embedded = time.perf_counter()
     if request.wait_for:
         _wait(settings, request, connect)
@@ -103,16 +105,20 @@ def _answer(settings: Settings, request: Request, connect: Connect, embed: Embed
     return answer
 
 
-def _vector(request: Request, space: Space, embed: Embed) -> list[float] | None:
+def _embed(settings: Settings, table: Table, words: str) -> Any:  # noqa: ANN401 - as above
+    return embedding.embed_query(settings, table.space, words, table.canary)
+
+
+def _vector(request: Request, table: Table, embed: Embed) -> list[float] | None:
     if request.vector is not None:
-        if len(request.vector) != space.dimension:
+        if len(request.vector) != table.space.dimension:
             raise InvalidRequest(
-                f"vector: it has {len(request.vector)} numbers, but the table's have {space.dimension}"
+                f"vector: it has {len(request.vector)} numbers, but the table's have {table.space.dimension}"
             )
         return list(request.vector)
     if request.query is None or request.mode == "keyword":
         return None
-    found = embed(space, request.query)
+    found = embed(table, request.query)
     if isinstance(found, Rejected):
         raise ConfigError(f"the search words cannot be embedded: {found.reason}")
     vector: list[float] = found.vector.tolist()

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -68,12 +68,12 @@ class NothingToEmbed(EmbedstreamError):
 
 
 class Embedded(NamedTuple):
-    """Vectors float32 (texts, dimension), and each text's number of tokens before truncation, with those among them
-    that the model's vocabulary has no piece for.
+    """Vectors float32 (texts, dimension), and each text's number of tokens before truncation (None: not known), with
+    those among them that the model's vocabulary has no piece for.
     """
 
     vectors: Vectors
-    token_counts: list[int]
+    token_counts: Sequence[int | None]
     unknown_tokens: list[int]
 
 
@@ -82,7 +82,7 @@ class Pending:
 
     def __init__(self, texts: int, dimension: int) -> None:
         self.vectors = np.empty((texts, dimension), np.float32)
-        self.token_counts: list[int] = []
+        self.token_counts: list[int | None] = []
         self.unknown_tokens: list[int] = []
         self.left = texts
         self.error: EmbedstreamError | None = None
@@ -97,11 +97,27 @@ class Pending:
         return True
 
     def result(self) -> Embedded:
-        """Wait for the vectors; raises Draining or EngineFailed."""
+        """Wait for the vectors; raises the error that the request ended with."""
         self.settled.result()
         if self.error:
             raise self.error
         return Embedded(self.vectors, self.token_counts, self.unknown_tokens)
+
+
+class Dispatcher(Protocol):
+    """Shares a source of vectors among requests."""
+
+    @property
+    def queue_length(self) -> int:
+        """Texts accepted and not yet done."""
+
+    @property
+    def trouble(self) -> RetryLater | None:
+        """What keeps all texts from being embedded, whatever they are."""
+
+    def submit(self, texts: Sequence[Text]) -> Pending: ...
+
+    def drain(self, seconds: float) -> bool: ...
 
 
 class _Item(NamedTuple):
@@ -153,6 +169,8 @@ class Batcher:
         ]
         for thread in self._threads:
             thread.start()
+
+    trouble = None
 
     @property
     def queue_length(self) -> int:

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prometheus_client.registry import Collector
+
     from embedstream.service.batching import Embedded
 
 _LATEST_BATCHES = 64
@@ -23,6 +25,11 @@ class BatchFacts(NamedTuple):
     padded_tokens: int
     waited: float
     seconds: float
+
+
+def is_truncated(count: int | None, max_tokens: int) -> bool:
+    """Who does not count a text's tokens does not cut it either."""
+    return count is not None and count > max_tokens
 
 
 class Metrics:
@@ -61,7 +68,7 @@ class Metrics:
 
     def count_texts(self, embedded: Embedded, max_tokens: int) -> None:
         self._texts.inc(len(embedded.token_counts))
-        self._truncated.inc(sum(count > max_tokens for count in embedded.token_counts))
+        self._truncated.inc(sum(is_truncated(count, max_tokens) for count in embedded.token_counts))
         self._unknown.inc(sum(embedded.unknown_tokens))
 
     def count_batch(self, batch: BatchFacts) -> None:
@@ -74,6 +81,10 @@ class Metrics:
     def _padding_efficiency(self) -> float:
         tokens, padded = (sum(column) for column in zip((0, 0), *list(self._latest), strict=True))
         return tokens / padded if padded else 1.0
+
+    def add(self, collector: Collector) -> None:
+        """Show what another part counts as well."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """All of them in Prometheus' text format 0.0.4."""

@@ -10,7 +10,8 @@ CREATE TABLE IF NOT EXISTS {table} (
     message_timestamp timestamptz NOT NULL,
     embedding_timestamp timestamptz NOT NULL,
     metadata jsonb NOT NULL,
-    token_count integer NOT NULL,
+    -- Null where another server embeds, and nobody counts.
+    token_count integer,
     truncated boolean NOT NULL
 );
 

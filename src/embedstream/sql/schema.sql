@@ -21,6 +21,8 @@ ALTER TABLE {space} ADD COLUMN IF NOT EXISTS progress_since timestamptz;
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS mapping text;
 -- By model_revision, the commit on the Hugging Face Hub that it is of, where it is known.
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS hub_commits jsonb NOT NULL DEFAULT '{{}}';
+-- The vectors of fixed texts, for a space of another server; not set: the revision says all.
+ALTER TABLE {space} ADD COLUMN IF NOT EXISTS canary bytea;
 
 CREATE TABLE IF NOT EXISTS {ledger} (
     id text COLLATE "C" PRIMARY KEY,

@@ -17,6 +17,12 @@ WHERE hub_commits ->> model_revision IS NULL
 -- name: read_commit
 SELECT hub_commits ->> model_revision FROM {space}
 
+-- name: read_canary
+SELECT canary FROM {space}
+
+-- name: keep_canary
+UPDATE {space} SET canary = %s WHERE canary IS NULL
+
 -- name: limits
 -- Of the role or the database, they are meant for queries. And a plan that was made when a table was small would read all
 -- of it when it is not: none that does is meant here.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream import embedding, flink, kafka, store
+from embedstream import canary, embedding, flink, kafka, store
+from embedstream.errors import EmbedstreamError
 from embedstream.index.state import Catalog
 from embedstream.standing import Standing, look
 
@@ -56,6 +58,14 @@ class Work(NamedTuple):
     latency_ms: dict[str, int] | None = None
 
 
+class Service(NamedTuple):
+    """What it embeds with; `remote` is what it says of a server behind it, `trouble` why nothing comes of that."""
+
+    space: str
+    remote: dict[str, Any] | None = None
+    trouble: str | None = None
+
+
 def read_queue(settings: Settings) -> Queue:
     """Where the database is away, the group's offsets tell how far the pipeline is."""
     standing = look(settings, lambda: store.database(settings))
@@ -100,7 +110,19 @@ def read_work(settings: Settings, cluster: flink.Cluster) -> Work:
     )
 
 
-def read_service(settings: Settings) -> str:
-    """What it embeds with."""
+def read_service(settings: Settings) -> Service:
+    """Where the database is away, nobody tells whether a remote server's vectors moved."""
     timeout = min(_SERVICE_TIMEOUT, settings.embedding_service_timeout)
-    return str(embedding.read_space(settings.model_copy(update={"embedding_service_timeout": timeout})))
+    settings = settings.model_copy(update={"embedding_service_timeout": timeout})
+    space, remote = str(embedding.read_space(settings)), embedding.read_remote(settings)
+    if remote is None:
+        return Service(space)
+    standstill = remote["standstill"]
+    return Service(space, remote, standstill["message"] if standstill else _moved(settings))
+
+
+def _moved(settings: Settings) -> str | None:
+    with suppress(EmbedstreamError), store.database(settings) as connection:
+        kept, now = store.read_canary(connection, settings), embedding.read_canary(settings)
+        return canary.moved(kept, now) if kept is not None and now is not None else None
+    return None

@@ -6,10 +6,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from embedstream import flink
 from embedstream.errors import ConfigError, EmbedstreamError
+from embedstream.remote import seconds_at_limit
 from embedstream.status import parts
 from embedstream.status.health import Health, judge, waits_for
 
@@ -70,7 +71,8 @@ class Status:
     `lag` is `unread`: what a reader of committed records would still get beyond `next` of the partitions, which moves
     with the table where that keeps progress (`counted_by`), else in steps with the checkpoints. `rate` is in rows per
     second that took effect, measured over `seconds`. The job's numbers count from the start of its operators.
-    `group_members` are consumers that subscribed with the job's group. `troubles` are those between table and topic.
+    `group_members` are consumers that subscribed with the job's group. `troubles` are those between table and topic,
+    and that of a remote server behind the service; `remote_eta_seconds` is how long the backlog takes at its rate.
     """
 
     topic: str
@@ -100,6 +102,8 @@ class Status:
     since_checkpoint_seconds: float | None = None
     failed_checkpoints: int | None = None
     service: str | None = None
+    remote: dict[str, Any] | None = None
+    remote_eta_seconds: float | None = None
     waits_for: list[str] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
@@ -144,8 +148,9 @@ class Observer:
             service = answers.take("service", asked_service)
         if queue is None and rows is None and work is None:
             raise ConfigError("; ".join(answers.away[part] for part in ("kafka", "database", "jobmanager")))
-        status = Status(settings.kafka_input_topic, settings.pgvector_table, service=service, away=answers.away)
+        status = Status(settings.kafka_input_topic, settings.pgvector_table, away=answers.away)
         status = self._with_rows(_with_work(_with_queue(status, queue, settings), work), rows)
+        status = _with_service(status, service)
         status = replace(status, waits_for=waits_for(status, settings))
         return replace(status, health=judge(status, settings))
 
@@ -194,6 +199,18 @@ def _with_queue(status: Status, queue: parts.Queue | None, settings: Settings) -
         group_members=None if log.members is None else [str(member) for member in log.members],
         dead_letters=queue.dead_letters,
         troubles=[str(trouble) for trouble in standing.troubles(settings.health_max_age_seconds)],
+    )
+
+
+def _with_service(status: Status, service: parts.Service | None) -> Status:
+    if service is None:
+        return status
+    return replace(
+        status,
+        service=service.space,
+        remote=service.remote,
+        remote_eta_seconds=seconds_at_limit(service.remote, status.lag) if service.remote else None,
+        troubles=[*status.troubles, *([service.trouble] if service.trouble else [])],
     )
 
 

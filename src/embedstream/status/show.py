@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedstream.display import duration
-from embedstream.index.state import as_line
+from embedstream.index.state import as_line as index_as_line
+from embedstream.remote import as_line
 
 if TYPE_CHECKING:
     from embedstream.status.read import Partition, Status
@@ -31,6 +32,7 @@ def as_text(status: Status) -> str:
         ("latency", _latency(status)),
         ("dead letters", _UNKNOWN if status.dead_letters is None else f"{status.dead_letters:,}"),
         ("service", status.service or _UNKNOWN),
+        *([("remote", as_line(status.remote, status.lag))] if status.remote else []),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
@@ -84,7 +86,7 @@ def _table(status: Status) -> str:
 def _index(status: Status) -> str:
     if status.index is None:
         return _UNKNOWN
-    line = as_line(status.index)
+    line = index_as_line(status.index)
     if status.index.state == "valid" and (status.lag or 0) > max(status.rows or 0, _BULK):
         line += "; the backlog outgrows the table, so loading it without index is cheaper: embedstream index drop"
     return line

@@ -26,7 +26,7 @@ from embedstream.store.schema import (
     see_pgvector,
     vector_type,
 )
-from embedstream.store.space import Terms, check_order, no_table, pinned_space, read_space, read_terms
+from embedstream.store.space import Terms, check_order, no_table, pinned_space, read_canary, read_space, read_terms
 from embedstream.store.splitting import check_splitting, read_splitting
 from embedstream.store.submission import (
     Counts,
@@ -75,6 +75,7 @@ __all__ = [
     "pgvector_schema",
     "pinned_space",
     "prepare",
+    "read_canary",
     "read_counts",
     "read_forgotten",
     "read_progress",

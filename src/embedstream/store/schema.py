@@ -12,12 +12,13 @@ from embedstream.errors import ConfigError
 from embedstream.store.connection import database, trouble, without_limits
 from embedstream.store.names import Names, columns, documents_of, statements
 from embedstream.store.origin import keep_commit
-from embedstream.store.space import check_order, check_space, read_space, read_terms
+from embedstream.store.space import check_order, check_space, keep_canary, read_space, read_terms
 from embedstream.store.splitting import check_splitting, pin_splitting, read_splitting
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from embedstream.canary import Vectors
     from embedstream.settings import Settings
     from embedstream.space import Space
 
@@ -42,11 +43,12 @@ def prepare(
     adopts: bool = False,
     splitting: str | None = None,
     hub_commit: str | None = None,
+    canary: Vectors | None = None,
 ) -> None:
     """Create what is missing of the schema, and pin the table to `space` and to the order of its versions.
 
-    With a `splitting` (`Splitter.identity`) it is a table of chunks, pinned to that, too. The commit of a model on the
-    Hugging Face Hub is noted.
+    With a `splitting` (`Splitter.identity`) it is a table of chunks, pinned to that, too; with a `canary` to a server
+    whose revision does not say all. The commit of a model on the Hugging Face Hub is noted.
 
     Raises ConfigError where the table is pinned to something else (another order is taken by who `adopts` the topic
     anew), is not one of ours, or lacks what this user may not make.
@@ -70,6 +72,8 @@ def prepare(
             if splitting:
                 pin_splitting(connection, settings, splitting)
         keep_commit(connection, settings, hub_commit)
+        if canary is not None:
+            keep_canary(connection, settings, canary)
         if not adopts:
             check_order(read_terms(connection, settings), settings)
 

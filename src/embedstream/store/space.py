@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from embedstream import canary
 from embedstream.errors import ConfigError
 from embedstream.space import Space
 from embedstream.store.names import Names, columns, statements
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from embedstream.canary import Vectors
     from embedstream.settings import Settings
 
 
@@ -57,6 +59,23 @@ def check_space(connection: psycopg.Connection[Any], pinned: Space | None, offer
             f"table {settings.pgvector_table} holds vectors of {pinned}, but the service embeds with {offered}: "
             f"{remedy(connection, settings, pinned, offered)}"
         )
+
+
+def read_canary(connection: psycopg.Connection[Any], settings: Settings) -> Vectors | None:
+    """The vectors of the canary when the table was begun; None where it needs none, or is of an earlier version."""
+    if "canary" not in columns(connection, Names.of(settings.pgvector_table).space):
+        return None
+    row = connection.execute(statements(settings.pgvector_table)["read_canary"]).fetchone()
+    return canary.unpack(row[0]) if row and row[0] else None
+
+
+def keep_canary(connection: psycopg.Connection[Any], settings: Settings, now: Vectors) -> None:
+    """Raises ConfigError where the table keeps one already, and the vectors moved since."""
+    kept = read_canary(connection, settings)
+    if kept is None:
+        connection.execute(statements(settings.pgvector_table)["keep_canary"], [canary.pack(now)])
+    elif moved := canary.moved(kept, now):
+        raise ConfigError(moved)
 
 
 def read_terms(connection: psycopg.Connection[Any], settings: Settings) -> Terms | None:

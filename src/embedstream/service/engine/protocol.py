@@ -31,8 +31,9 @@ class EngineFacts:
     normalised: bool
     max_tokens: int
     engine: str
-    precision: Precision
-    fidelity: float = 1.0
+    precision: Precision | None
+    """None where another server computes, and does not tell."""
+    fidelity: float | None = 1.0
     """The smallest cosine between a vector and its like in float32, over the texts that were tried at start."""
     hub_commit: str | None = None
     """The commit of a model on the Hugging Face Hub."""
@@ -41,8 +42,8 @@ class EngineFacts:
     """What makes the vectors worse than the model's could be, or the service larger, one sentence each."""
 
 
-class Engine(Protocol):
-    """Tokenises in any thread, and infers in as many as it has workers."""
+class Source(Protocol):
+    """Where vectors come from: an engine, or another server."""
 
     @property
     def facts(self) -> EngineFacts: ...
@@ -52,11 +53,15 @@ class Engine(Protocol):
 
     @property
     def vocabulary(self) -> int:
-        """How many ids there are; the first is 0."""
+        """How many ids there are, the first of which is 0; none where ids are not taken."""
 
     @property
     def tokenizer(self) -> Tokenizer | None:
         """For who cuts texts to size; None where nobody can."""
+
+
+class Engine(Source, Protocol):
+    """Tokenises in any thread, and infers in as many as it has workers."""
 
     def tokenize(self, texts: Sequence[Text]) -> list[Tokens]: ...
 

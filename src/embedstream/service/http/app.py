@@ -17,12 +17,15 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
 
 import embedstream
+from embedstream.errors import RetryLater
 from embedstream.service.batching import Draining, EngineFailed, NothingToEmbed, QueueFull
 from embedstream.service.embedder import Loading
 from embedstream.service.engine.names import is_on_hub
 from embedstream.service.http import hooks
 from embedstream.service.http.openai import answer_of, check_name, model_of, read_embeddings
 from embedstream.service.http.wire import Limits, One, as_base64, read_generate
+from embedstream.service.metrics import is_truncated
+from embedstream.service.remote.errors import Standstill, TextRefused
 from embedstream.web.door import WAITING
 from embedstream.web.problem import Problem, answer, json_response, keep_headers, of_http
 
@@ -47,11 +50,10 @@ _SHORT_SECONDS = 0.02
 class _Context:
     """What the routes need of their application."""
 
-    def __init__(self, embedder: Embedder, limits: Limits, *, token_ids: bool, hub_revision: str | None) -> None:
-        self.hub_revision = hub_revision
+    def __init__(self, embedder: Embedder, limits: Limits, settings: Settings) -> None:
         self.embedder = embedder
         self.limits = limits
-        self.token_ids = token_ids
+        self.settings = settings
 
 
 def create_app(embedder: Embedder, settings: Settings) -> Flask:
@@ -65,19 +67,14 @@ def create_app(embedder: Embedder, settings: Settings) -> Flask:
     )
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.max_request_bytes
-    app.extensions["embedstream"] = _Context(
-        embedder,
-        limits,
-        token_ids=settings.embedding_accept_token_ids,
-        hub_revision=settings.embedding_model_revision or ("main" if is_on_hub(settings) else None),
-    )
+    app.extensions["embedstream"] = _Context(embedder, limits, settings)
     app.url_map.strict_slashes = False
     app.register_blueprint(routes)
     hooks.install(app, settings.embedding_api_key, embedder.metrics)
     app.register_error_handler(Problem, _refuse)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
-    for kind in (QueueFull, Draining, Loading, EngineFailed, NothingToEmbed):
+    for kind in (QueueFull, Draining, Loading, Standstill, EngineFailed, NothingToEmbed, TextRefused):
         app.register_error_handler(kind, _embedder_problem)
     return app
 
@@ -111,7 +108,8 @@ def _asked_of_generate(context: _Context) -> _Asked:
 
 def _asked_of_openai(context: _Context) -> _Asked:
     facts = context.embedder.facts
-    asked = read_embeddings(_body(context), context.limits, context.embedder.engine, token_ids=context.token_ids)
+    token_ids = context.settings.embedding_accept_token_ids
+    asked = read_embeddings(_body(context), context.limits, context.embedder.engine, token_ids=token_ids)
     return _Asked(asked.texts, partial(answer_of, facts=facts, encoding=asked.encoding))
 
 
@@ -155,7 +153,7 @@ def _one(asked: One, facts: EngineFacts, embedded: Embedded) -> dict[str, Any]:
         "embedding_timestamp": datetime.now(UTC),
         "metadata": asked.echo["metadata"],
         "token_count": count,
-        "truncated": count > facts.max_tokens,
+        "truncated": is_truncated(count, facts.max_tokens),
         "unknown_tokens": embedded.unknown_tokens[0],
     }
 
@@ -167,7 +165,7 @@ def _many(encoding: Encoding, facts: EngineFacts, embedded: Embedded) -> dict[st
         "embedding_dimension": facts.embedding_dimension,
         "embeddings": as_base64(embedded.vectors) if encoding == "base64" else embedded.vectors,
         "token_counts": embedded.token_counts,
-        "truncated": [count > facts.max_tokens for count in embedded.token_counts],
+        "truncated": [is_truncated(count, facts.max_tokens) for count in embedded.token_counts],
         "unknown_tokens": embedded.unknown_tokens,
     }
 
@@ -194,7 +192,7 @@ def health() -> Response:
         state |= asdict(embedder.facts)
         state["queue_texts"] = embedder.queue_length
         embedder.check_ready()
-    except (Loading, Draining) as exc:
+    except (Loading, Draining, Standstill) as exc:
         return answer(_problem_of(exc), state)
     return json_response(state)
 
@@ -202,14 +200,39 @@ def health() -> Response:
 @routes.get("/info")
 def info() -> Response:
     context = _context()
-    engine = context.embedder.engine
+    engine, opened = context.embedder.engine, context.embedder.remote
     return json_response(
         {
             "version": embedstream.__version__,
             **asdict(engine.facts),
-            "hub_revision": (context.hub_revision or engine.facts.hub_commit) if engine.facts.hub_commit else None,
+            "hub_revision": _revision_asked(context.settings, engine.facts),
             "threads": engine.workers,
             "limits": context.limits._asdict(),
+            **({"remote": opened.shown(context.settings)} if opened else {}),
+        }
+    )
+
+
+def _revision_asked(settings: Settings, facts: EngineFacts) -> str | None:
+    """The branch, tag or commit of a model on the Hub."""
+    if not facts.hub_commit:
+        return None
+    return settings.embedding_model_revision or ("main" if is_on_hub(settings) else facts.hub_commit)
+
+
+@routes.get("/canary")
+def canary() -> Response:
+    embedder = _context().embedder
+    facts, opened = embedder.facts, embedder.remote
+    if opened is None:
+        message = f"{facts.model_name} runs here, and its revision says all: no fixed texts are embedded"
+        raise Problem(HTTPStatus.NOT_FOUND, "no_canary", message)
+    return json_response(
+        {
+            "model_name": facts.model_name,
+            "model_revision": facts.model_revision,
+            "embedding_dimension": facts.embedding_dimension,
+            "embeddings": as_base64(opened.watch.vectors),
         }
     )
 
@@ -247,18 +270,29 @@ def openapi() -> Response:
 
 def _problem_of(exc: EmbedstreamError) -> Problem:
     match exc:
-        case QueueFull():
-            return Problem(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", str(exc), retry_after=exc.retry_after)
-        case Draining():
-            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", str(exc), retry_after=exc.retry_after)
-        case Loading():
-            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "loading", str(exc), retry_after=exc.retry_after)
+        case RetryLater():
+            return _problem_for_now(exc)
+        case TextRefused():
+            return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, exc.code, str(exc), exc.index)
         case NothingToEmbed():
             return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"text_{exc.unseen}", str(exc), exc.index)
         case EngineFailed():
             return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(exc), exc.index)
         case _:
             raise exc
+
+
+def _problem_for_now(exc: RetryLater) -> Problem:
+    match exc:
+        case QueueFull():
+            status, code = HTTPStatus.TOO_MANY_REQUESTS, "queue_full"
+        case Draining():
+            status, code = HTTPStatus.SERVICE_UNAVAILABLE, "draining"
+        case Standstill():
+            status, code = exc.status, exc.code
+        case _:
+            status, code = HTTPStatus.SERVICE_UNAVAILABLE, "loading"
+    return Problem(status, code, str(exc), retry_after=exc.retry_after)
 
 
 def _refuse(problem: Problem) -> Response:

@@ -17,6 +17,7 @@ from embedstream.service.http.wire import (
     read_object,
     refuse,
 )
+from embedstream.service.metrics import is_truncated
 from embedstream.web.problem import Problem
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from embedstream.service.batching import Embedded
     from embedstream.service.embedder import Embedder
-    from embedstream.service.engine.protocol import Engine, EngineFacts
+    from embedstream.service.engine.protocol import EngineFacts, Source
     from embedstream.service.engine.tokens import Text
 
 
@@ -39,7 +40,7 @@ class Asked(NamedTuple):
     encoding: Encoding
 
 
-def read_embeddings(body: bytes, limits: Limits, engine: Engine, *, token_ids: bool) -> Asked:
+def read_embeddings(body: bytes, limits: Limits, engine: Source, *, token_ids: bool) -> Asked:
     """Raises Problem for every body that is not as it must be, and without `token_ids` for lists of those. Fields that
     are not known are ignored.
     """
@@ -48,7 +49,7 @@ def read_embeddings(body: bytes, limits: Limits, engine: Engine, *, token_ids: b
     _check_dimensions(given.get("dimensions"), engine.facts)
     texts = _as_list(given.get("input"))
     check_number(texts, limits.max_texts)
-    if not token_ids and any(isinstance(text, list) for text in texts):
+    if not (token_ids and engine.vocabulary) and any(isinstance(text, list) for text in texts):
         refuse("token_ids_not_accepted", _FOREIGN.format(model_name=engine.facts.model_name))
     for index, text in enumerate(texts):
         if isinstance(text, list):
@@ -62,13 +63,14 @@ def read_embeddings(body: bytes, limits: Limits, engine: Engine, *, token_ids: b
 
 def answer_of(embedded: Embedded, facts: EngineFacts, encoding: Encoding) -> dict[str, Any]:
     """OpenAI's answer; each of `data` says besides whether its text was truncated."""
-    tokens = sum(embedded.token_counts)
+    counts = embedded.token_counts
+    tokens = None if None in counts else sum(count for count in counts if count is not None)
     data = [
         {
             "object": "embedding",
             "index": index,
             "embedding": as_base64(vector) if encoding == "base64" else vector,
-            "truncated": count > facts.max_tokens,
+            "truncated": is_truncated(count, facts.max_tokens),
         }
         for index, (vector, count) in enumerate(zip(embedded.vectors, embedded.token_counts, strict=True))
     ]

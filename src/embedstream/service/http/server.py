@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.model import fake_dimension, find_model, wishes_of
-from embedstream.service.engine.names import is_on_hub
 from embedstream.web.serving import STOP_SIGNALS, Listening
 from embedstream.web.serving import serve as serve_http
 
@@ -29,9 +27,7 @@ def serve(settings: Settings) -> None:
 
     Raises ConfigError if there is no such model, or the port cannot be had.
     """
-    if not is_on_hub(settings) and fake_dimension(settings.embedding_model) is None:
-        any_network = settings.embedding_engine != "openvino"
-        find_model(settings.embedding_model, any_network=any_network, wishes=wishes_of(settings))
+    _check_model(settings)
     listening = Listening(
         "EMBEDDING", settings.embedding_host, settings.embedding_port,
         settings.embedding_read_seconds, settings.embedding_drain_seconds + _KILL_SECONDS,
@@ -44,6 +40,21 @@ def serve(settings: Settings) -> None:
             if refusal.exists():
                 raise ConfigError(refusal.read_text(encoding="utf-8")) from None
             raise
+
+
+def _check_model(settings: Settings) -> None:
+    # What an engine needs is imported where it is the one.
+    if settings.embedding_engine == "remote":
+        from embedstream.service.remote.opening import check  # noqa: PLC0415
+
+        check(settings)
+        return
+    from embedstream.service.engine.model import fake_dimension, find_model, wishes_of  # noqa: PLC0415
+    from embedstream.service.engine.names import is_on_hub  # noqa: PLC0415
+
+    if not is_on_hub(settings) and fake_dimension(settings.embedding_model) is None:
+        any_network = settings.embedding_engine != "openvino"
+        find_model(settings.embedding_model, any_network=any_network, wishes=wishes_of(settings))
 
 
 def _load_application(settings: Settings, refusal: Path) -> Door:

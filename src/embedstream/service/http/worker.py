@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from embedstream.errors import ConfigError
 from embedstream.logs import configure_logging
 from embedstream.service.embedder import Embedder
-from embedstream.service.engine.loading import load_engine
 from embedstream.service.http.app import create_app
+from embedstream.service.remote.metrics import RemoteMetrics
 from embedstream.web.door import Door
 from embedstream.web.serving import STOP_SIGNALS, end_with_parent, start_thread
 
@@ -71,8 +71,10 @@ def _stop_when_told(embedder: Embedder, door: Door, seconds: float) -> None:
 def _load(embedder: Embedder, settings: Settings, refusal: Path) -> None:
     started = time.monotonic()
     try:
-        engine = load_engine(settings, embedder.progress)
-        embedder.start(engine)
+        if settings.embedding_engine == "remote":
+            _open_remote(embedder, settings)
+        else:
+            _load_engine(embedder, settings)
     except ConfigError as exc:
         logger.error("%s", exc)  # noqa: TRY400 - the sentence says it all
         refusal.write_text(str(exc), encoding="utf-8")
@@ -80,14 +82,35 @@ def _load(embedder: Embedder, settings: Settings, refusal: Path) -> None:
     except Exception:
         logger.exception("the model cannot be loaded")
         os._exit(1)
+    engine, facts = embedder.engine, embedder.facts
     logger.info(
         "ready",
         extra={
-            "model": engine.facts.model_name,
-            "revision": engine.facts.model_revision,
-            "dimension": engine.facts.embedding_dimension,
+            "model": facts.model_name,
+            "revision": facts.model_revision,
+            "dimension": facts.embedding_dimension,
             "threads": engine.workers,
             "port": settings.embedding_port,
             "seconds": round(time.monotonic() - started, 3),
         },
     )
+
+
+def _load_engine(embedder: Embedder, settings: Settings) -> None:
+    from embedstream.service.engine.loading import load_engine  # noqa: PLC0415 - a gateway has no engine's libraries
+
+    embedder.start(load_engine(settings, embedder.progress))
+
+
+def _open_remote(embedder: Embedder, settings: Settings) -> None:
+    """Wait until the remote server answers as it should; meanwhile `/health` says why it does not."""
+    from embedstream.service.remote.opening import open_patiently  # noqa: PLC0415 - as above
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each request
+
+    def tell(why: str) -> None:
+        embedder.why_loading = why
+
+    opened = open_patiently(settings, embedder.requests, embedder.metrics.count_batch, tell)
+    embedder.metrics.add(RemoteMetrics(opened.gateway))
+    embedder.start_remote(opened)

@@ -1,0 +1,1 @@
+"""The service as a gateway: another server embeds, and this one keeps its limits and its manners."""
