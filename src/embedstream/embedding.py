@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,14 +19,15 @@ from embedstream.retry import Patience, asked_seconds
 from embedstream.space import Space, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from embedstream.settings import Settings
 
 _REFUSALS = frozenset({413, 422})
-_BUSY_OR_AWAY = frozenset({408, 425, 429, 502, 503, 504})
+_AWAY = frozenset({502, 503, 504})
+_BUSY_OR_AWAY = frozenset({408, 425, 429}) | _AWAY
 # A fast service is done with a micro-batch in this time; a slow one needs longer for a single request.
 _TOGETHER_SECONDS = 0.05
 _CANARY = "A text that every model can embed."
@@ -36,15 +38,27 @@ class EmbeddingClient:
 
     Trouble of the service is waited out for as long as it lasts. A text is rejected (stage embed) where the service
     refuses it by index, or where it fails on it again and again while it answers for others.
+
+    `also` is another address at which the service of the space may be; where the one does not answer, or embeds with
+    another model, the other is asked next.
     """
 
     def __init__(
-        self, settings: Settings, space: Space, patience: Patience, transport: httpx.BaseTransport | None = None
+        self,
+        settings: Settings,
+        space: Space,
+        patience: Patience,
+        transport: httpx.BaseTransport | None = None,
+        also: str | None = None,
     ) -> None:
         self._space = space
         self._patience = patience
         self._batch = settings.embedding_batch_texts
-        self._http = _http_client(settings, transport)
+        urls = dict.fromkeys([settings.embedding_service_url, also or settings.embedding_service_url])
+        self._services = [
+            _http_client(settings.model_copy(update={"embedding_service_url": url}), transport) for url in urls
+        ]
+        self._http = self._services[0]
         self._threads = ThreadPoolExecutor(settings.embedding_requests_in_flight, "embed")
 
     def __enter__(self) -> Self:
@@ -55,7 +69,8 @@ class EmbeddingClient:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._http.close()
+        for each in self._services:
+            each.close()
 
     def embed(self, texts: Sequence[str]) -> Iterator[Sequence[tuple[int, Embedded | Rejected]]]:
         """See `ingest.Embedder`. Texts of like length share a request, so that padding costs the service little.
@@ -126,17 +141,31 @@ class EmbeddingClient:
         return self._patience(go_on)
 
     def _request(self, texts: Sequence[str], **options: str) -> list[Embedded]:
-        try:
-            response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64", **options})
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
-            raise Failed(f"the connection broke ({type(exc).__name__})") from exc
-        except httpx.ReadTimeout as exc:
-            seconds = self._http.timeout.read
-            raise _TimedOut(f"{self._http.base_url} gave no answer within {seconds} s for {len(texts)} texts") from exc
-        except httpx.HTTPError as exc:
-            raise EmbeddingUnavailable(f"{self._http.base_url} does not answer ({type(exc).__name__})") from exc
-        _raise_for_status(response, len(texts))
-        return _parse(response, len(texts), self._space)
+        for _ in self._services[1:]:
+            http = self._http
+            with suppress(_Elsewhere):
+                return _generate(http, self._space, texts, options)
+            if http is self._http:  # once for all requests that were under way
+                self._http = self._services[self._services.index(http) - 1]
+        return _generate(self._http, self._space, texts, options)
+
+
+def _generate(http: httpx.Client, space: Space, texts: Sequence[str], options: Mapping[str, str]) -> list[Embedded]:
+    try:
+        response = http.post("/generate", json={"texts": texts, "encoding_format": "base64", **options})
+    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
+        raise Failed(f"the connection broke ({type(exc).__name__})") from exc
+    except httpx.ReadTimeout as exc:
+        seconds = http.timeout.read
+        raise _TimedOut(f"{http.base_url} gave no answer within {seconds} s for {len(texts)} texts") from exc
+    except httpx.HTTPError as exc:
+        raise _Elsewhere(f"{http.base_url} does not answer ({type(exc).__name__})") from exc
+    _raise_for_status(response, len(texts))
+    return _parse(response, len(texts), space)
+
+
+class _Elsewhere(EmbeddingUnavailable):
+    """The service of the space is not at this address now."""
 
 
 class _TimedOut(EmbeddingUnavailable):
@@ -152,9 +181,9 @@ class _Refused(EmbedstreamError):
         self.error = error
 
 
-def embed_query(settings: Settings, space: Space, words: str) -> Embedded | Rejected:
+def embed_query(settings: Settings, space: Space, words: str, also: str | None = None) -> Embedded | Rejected:
     """Embed what is searched for; raises EmbeddingUnavailable where the service cannot, without waiting for it."""
-    with EmbeddingClient(settings, space, Patience()) as client:
+    with EmbeddingClient(settings, space, Patience(), also=also) as client:
         return client.embed_query(words)
 
 
@@ -274,7 +303,8 @@ def _raise_for_status(response: httpx.Response, count: int) -> None:
         response.is_server_error and response.status_code not in _BUSY_OR_AWAY
     ):
         raise Failed(message)
-    raise EmbeddingUnavailable(f"{response.url} answers {message}", asked_seconds(response.headers))
+    kind = _Elsewhere if response.status_code in _AWAY else EmbeddingUnavailable
+    raise kind(f"{response.url} answers {message}", asked_seconds(response.headers))
 
 
 def _error_of(response: httpx.Response) -> dict[str, Any]:
@@ -313,7 +343,7 @@ def _parse(response: httpx.Response, count: int, space: Space) -> list[Embedded]
 
 def _check_model(name: str, revision: str, space: Space) -> None:
     if (name, revision) != (space.model_name, space.model_revision):
-        raise EmbeddingUnavailable(
+        raise _Elsewhere(
             f"the service embeds with {name} (revision {revision}), but the table holds vectors of {space}: "
             "start the service with that model, or use another PGVECTOR_TABLE"
         )
