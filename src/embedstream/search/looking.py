@@ -10,6 +10,7 @@ import psycopg
 from psycopg.sql import SQL, Composable
 
 from embedstream import store
+from embedstream.errors import SpaceMoved
 from embedstream.search.answer import Answer, Chunk, Hit, Places
 from embedstream.search.filters import compile_filter
 from embedstream.search.found import FUSED_WINDOWS, WINDOWS, Found, Lists
@@ -31,20 +32,21 @@ if TYPE_CHECKING:
 
 
 class Table(NamedTuple):
-    """What a search has to know of its table."""
+    """What a search has to know of its table; `service_url` is the address that a migration left with it."""
 
     space: Space
     is_chunked: bool
+    service_url: str | None = None
 
     @classmethod
     def read(cls, connection: psycopg.Connection[Any], settings: Settings) -> Table:
-        """Raises ConfigError where there is none. In one statement, and not in a transaction, which it might end."""
+        """Raises ConfigError where there is none, which ends a transaction. In one statement."""
         space = store.Names.of(settings.pgvector_table).space
         with suppress(psycopg.errors.UndefinedTable):
             # Columns that tables of an earlier version lack are none's.
             for (facts,) in connection.execute(SQL("SELECT to_jsonb(pinned) FROM {} AS pinned").format(space)):
                 named = Space(*(facts[name] for name in Space._fields))
-                return cls(named, is_chunked=facts.get("splitting") is not None)
+                return cls(named, facts.get("splitting") is not None, facts.get("service_url"))
         raise store.no_table(settings)
 
 
@@ -63,7 +65,10 @@ def look(
     request: Request,
     vector: Sequence[float] | None,
 ) -> Answer:
-    """The answer of one moment; `vector` is that of the query, None where the request has no words to embed."""
+    """The answer of one moment; `vector` is that of the query, None where the request has no words to embed.
+
+    Raises SpaceMoved where the table is of another space than `table` says.
+    """
     with connection.transaction():
         return _Look(connection, settings, table, request, vector).answer()
 
@@ -79,6 +84,7 @@ class _Look:
     ) -> None:
         self._connection = connection
         self._settings = settings
+        self._table = table
         self._request = request
         self._is_chunked = table.is_chunked
         self._is_grouped = request.group_by is not None and table.is_chunked
@@ -97,7 +103,10 @@ class _Look:
 
     def answer(self) -> Answer:
         self._connection.execute(self._statements["snapshot"])
+        self._connection.execute(self._statements["hold"])
         self._connection.execute(self._statements["tune"])
+        if Table.read(self._connection, self._settings) != self._table:
+            raise SpaceMoved(f"table {self._settings.pgvector_table} holds vectors of another space now")
         store.see_pgvector(self._connection)
         freshness = store.statements(self._settings.pgvector_table, "freshness.sql")
         as_of = read_as_of(self._connection, self._settings, freshness)

@@ -12,7 +12,15 @@ from embedstream.store.connection import (
     trouble,
     without_limits,
 )
-from embedstream.store.names import Names, columns, documents_for, documents_of, statements
+from embedstream.store.names import (
+    Names,
+    columns,
+    documents_for,
+    documents_of,
+    migration_of,
+    model_check,
+    statements,
+)
 from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
 from embedstream.store.rights import lacking_rights
 from embedstream.store.schema import (
@@ -24,8 +32,19 @@ from embedstream.store.schema import (
     prepare,
     see_pgvector,
     vector_type,
+    vectors_view,
 )
-from embedstream.store.space import Terms, check_order, no_table, pinned_space, read_space, read_terms
+from embedstream.store.space import (
+    Service,
+    Terms,
+    check_order,
+    no_table,
+    pinned_space,
+    read_service,
+    read_space,
+    read_terms,
+    still_holds,
+)
 from embedstream.store.splitting import check_splitting, read_splitting
 from embedstream.store.submission import (
     Counts,
@@ -46,6 +65,7 @@ __all__ = [
     "Forgotten",
     "Names",
     "Progress",
+    "Service",
     "TableStore",
     "Terms",
     "adopt",
@@ -68,6 +88,8 @@ __all__ = [
     "lacks",
     "lock",
     "losses",
+    "migration_of",
+    "model_check",
     "need_session",
     "no_table",
     "parameters",
@@ -77,6 +99,7 @@ __all__ = [
     "read_counts",
     "read_forgotten",
     "read_progress",
+    "read_service",
     "read_space",
     "read_splitting",
     "read_terms",
@@ -84,8 +107,10 @@ __all__ = [
     "replay",
     "see_pgvector",
     "statements",
+    "still_holds",
     "translated",
     "trouble",
     "vector_type",
+    "vectors_view",
     "without_limits",
 ]
