@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedstream import doctor, embedding, flink, kafka, starts, store
+from embedstream import doctor, flink, kafka, services, starts, store
 from embedstream.errors import ConfigError, EmbedstreamError, RetryLater
 from embedstream.splitting import splitter_of
 
@@ -84,7 +84,7 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
     for topic in kafka.ensure_topics(settings, say):
         say(f"created topic {topic}")
     try:
-        space = embedding.read_space(settings)
+        space = services.read_space(settings)
         splitter = splitter_of(settings, space)
         store.prepare(settings, space, adopts=adopts, splitting=splitter.identity if splitter else None)
         if not adopts:

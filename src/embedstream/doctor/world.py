@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx
 from confluent_kafka.admin import AdminClient
 
-from embedstream import embedding, flink, kafka, store
+from embedstream import flink, kafka, services, store
 from embedstream.decode.opening import decoder_of
 from embedstream.errors import ConfigError
 from embedstream.standing import Standing, look
@@ -61,7 +61,7 @@ class World:
     @cached_property
     def space(self) -> Space:
         """What the service embeds with."""
-        return embedding.read_space(self.settings)
+        return services.read_space(self.settings)
 
     @cached_property
     def connection(self) -> psycopg.Connection[Any]:
