@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream import embedding, flink, kafka, store
+from embedstream import flink, kafka, services, store
 from embedstream.index.state import Catalog
+from embedstream.migrate.standing import Standing as Migrating
+from embedstream.migrate.standing import read_standing
 from embedstream.standing import Standing, look
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Rows:
     late: int | None = None
     losses: str = ""
     forgotten: tuple[str, ...] = ()
+    migration: Migrating | None = None
 
 
 class Work(NamedTuple):
@@ -70,6 +73,7 @@ def read_rows(settings: Settings) -> Rows:
         return Rows(
             counts.rows, counts.deleted, _versions(connection, names), index,
             late=counts.late, losses=store.losses(counts), forgotten=tuple(store.read_forgotten(connection, settings)),
+            migration=read_standing(connection, settings),
         )  # fmt: skip
 
 
@@ -103,4 +107,4 @@ def read_work(settings: Settings, cluster: flink.Cluster) -> Work:
 def read_service(settings: Settings) -> str:
     """What it embeds with."""
     timeout = min(_SERVICE_TIMEOUT, settings.embedding_service_timeout)
-    return str(embedding.read_space(settings.model_copy(update={"embedding_service_timeout": timeout})))
+    return str(services.read_space(settings.model_copy(update={"embedding_service_timeout": timeout})))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from embedstream.display import duration
 from embedstream.index.state import as_line
+from embedstream.migrate.standing import as_line as as_migration
 
 if TYPE_CHECKING:
     from embedstream.status.read import Partition, Status
@@ -26,6 +27,7 @@ def as_text(status: Status) -> str:
         ("backlog", _backlog(status)),
         (f"table {status.table}", _table(status)),
         ("index", _index(status)),
+        *([("migration", as_migration(status.migration))] if status.migration else []),
         ("outcomes", _counts(status.outcomes)),
         ("work", _counts(status.counts)),
         ("latency", _latency(status)),
