@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from embedstream import embedding, store
+from embedstream import services as offered
 from embedstream.errors import ConfigError, SpaceMoved
 from embedstream.index.build import build
 from embedstream.ingest import Embedded
@@ -384,9 +385,8 @@ def test_what_cannot_begin(settings, services, tmp_path):
 def test_two_do_not_work_on_it_at_once(settings, services):
     begin(settings, services[1], 1.0)
     with store.connect(settings) as other:
-        other.execute(
-            f"SELECT pg_advisory_lock(hashtextextended('embedstream migrate ' || '{TABLE}'::regclass::oid, 0))".encode()
-        )
+        named = f"'embedstream migrate ' || '{TABLE}_migration'::regclass::oid"
+        other.execute(f"SELECT pg_advisory_lock(hashtextextended({named}, 0))".encode())
         with pytest.raises(ConfigError, match="another process works on the migration of table"):
             fill(settings)
 
@@ -404,3 +404,33 @@ def test_a_row_that_is_not_the_same_is_noticed(settings, services):
     execute(settings, f"DELETE FROM {TABLE}_next WHERE id = (SELECT max(id) FROM {TABLE})")
     with pytest.raises(ConfigError, match="1 rows are missing, 0 are too many, 1 are others"):
         switch(settings, "cut-over")
+
+
+def test_the_service_that_goes_with_the_table_is_known_until_it_is_set(worker, settings, services):
+    started(settings, services[1])
+    assert offered.read_space(settings) == space_of(settings, services[0])
+    switch(settings, "cut-over")
+    finish(settings, "finish")
+    assert offered.read_space(settings) == space_of(settings, services[1])
+    with Searcher(settings) as searcher:
+        assert len(searcher.search(Request(query="x", k=3)).hits) == 3
+    elsewhere = settings.model_copy(update={"embedding_service_url": "http://127.0.0.1:1"})
+    assert offered.read_space(elsewhere) == space_of(settings, services[1])
+    moved = settings.model_copy(update={"embedding_service_url": services[1]})
+    assert offered.read_space(moved) == space_of(settings, services[1])
+    store.prepare(moved, offered.read_space(moved))
+    assert_holds(moved, TABLE, worker.live, services[1])
+
+
+def test_a_table_that_another_schema_would_hide(settings, services):
+    execute(settings, "CREATE SCHEMA first")
+    name = settings.pgvector_db
+    execute(settings, f"ALTER DATABASE {name} SET search_path = first, public")
+    with pytest.raises(ConfigError, match=r"set PGVECTOR_TABLE=public.text_message_embeddings for this command"):
+        begin(settings, services[1], 1.0)
+    named = settings.model_copy(update={"pgvector_table": f"public.{TABLE}"})
+    started(named, services[1])
+    execute(settings, f"SET search_path = first; DELETE FROM public.{TABLE}")
+    switch(named, "cut-over")
+    assert query(settings, f"SELECT count(*) FROM {TABLE}") == [(0,)]
+    finish(named, "finish")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from embedstream.migrate.relations import Sql
+    from embedstream.migrate.state import Migration
     from embedstream.settings import Settings
     from embedstream.space import Space
 
@@ -32,8 +33,8 @@ def begin(settings: Settings, url: str, share: float) -> None:
         def make() -> None:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
             pinned = store.pinned_space(connection, settings)
-            if read(connection, settings):
-                _go_on(connection, settings, space, url)
+            if migration := read(connection, settings):
+                _go_on(connection, settings, migration, space, url)
             else:
                 _check_new(connection, settings, pinned, space)
                 _make(connection, settings, space, url)
@@ -79,9 +80,9 @@ def _check_dimension(settings: Settings, space: Space) -> None:
         )
 
 
-def _go_on(connection: psycopg.Connection[Any], settings: Settings, space: Space, url: str) -> None:
-    migration = read(connection, settings)
-    assert migration  # noqa: S101 - seen under the lock
+def _go_on(
+    connection: psycopg.Connection[Any], settings: Settings, migration: Migration, space: Space, url: str
+) -> None:
     sql, found = ready(connection, settings, migration.role)
     if found.space != space:
         raise ConfigError(
@@ -111,7 +112,12 @@ def _check_new(connection: psycopg.Connection[Any], settings: Settings, pinned: 
             f"table {table} has {', '.join(found)}, which would stay with the old vectors when another table takes its "
             "name: remove what is named, and make it again after migrate cut-over"
         )
-    owner, is_ours, may_create, schema = _owned(connection, sql, facts["table"])
+    owner, is_ours, may_create, schema, is_first = _owned(connection, sql, facts["table"])
+    if "." not in table and not is_first:
+        raise ConfigError(
+            f"table {table} is in schema {schema}, but what is made beside it would be in another one: set "
+            f"PGVECTOR_TABLE={schema}.{table} for this command"
+        )
     if not (is_ours and may_create):
         raise ConfigError(
             f"user {settings.pgvector_user} may not migrate table {table}: its owner {owner} may, with CREATE on "

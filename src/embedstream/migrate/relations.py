@@ -58,26 +58,24 @@ def filled(connection: psycopg.Connection[Any], settings: Settings, role: Role, 
     Raises ConfigError where the table has gone.
     """
     table = settings.pgvector_table
-    columns = _carried(connection, settings)
+    columns, schema = _carried(connection, settings), _schema(connection, settings)
+    name = table.rpartition(".")[2]
     return store.statements(
         table, "migrate.sql",
         migration=store.migration_of(table), other=named(settings, role), other_space=named(settings, f"{role}_space"),
-        mirror=named(settings, "mirror"), other_pending=Identifier(f"{table.rpartition('.')[2]}_{role}_pending"),
-        pending=Identifier(f"{table.rpartition('.')[2]}_pending"), table_pending=named(settings, "pending"),
+        other_path=Identifier(schema, f"{name}_{role}"), mirror=named(settings, "mirror"),
+        other_pending=Identifier(f"{name}_{role}_pending"),
+        pending=Identifier(f"{name}_pending"), table_pending=named(settings, "pending"),
         new_state=Literal("cut over" if role == "next" else "copying"),
         bad_vector=store.statements(table, "stored.sql")["bad_vector"],
         columns=_list(columns), t_columns=_list(columns, "t"), o_columns=_list(columns, "o"),
-        assignments=SQL(", ").join(
-            SQL("{0} = excluded.{0}").format(Identifier(name)) for name in columns if name != "id"
-        ),
-        of_model=SQL("model_name, model_revision, embedding_timestamp, token_count, truncated"),
+        assignments=SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(each)) for each in columns[1:]),
+        of_model=_list(list(OF_MODEL)),
         dimension=Literal(space.dimension if space else None),
         model_name=Literal(space.model_name if space else None),
         model_revision=Literal(space.model_revision if space else None),
-        dimension_check=Identifier(f"{table.rpartition('.')[2]}_dimension"),
-        model_check=Identifier(store.model_check(table)),
-        embedded_check_name=Literal(f"{table.rpartition('.')[2]}_embedded"),
-        embedded_check=Identifier(f"{table.rpartition('.')[2]}_embedded"),
+        dimension_check=Identifier(f"{name}_dimension"), model_check=Identifier(store.model_check(table)),
+        embedded_check=Identifier(f"{name}_embedded"), embedded_check_name=Literal(f"{name}_embedded"),
     )  # fmt: skip
 
 
@@ -91,13 +89,21 @@ def _carried(connection: psycopg.Connection[Any], settings: Settings) -> list[st
     """The columns that do not depend on the model; those that PostgreSQL computes it computes again."""
     query = (
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-        " AND attgenerated = '' AND attname <> ALL(%s) ORDER BY attnum"
+        " AND attgenerated = '' AND attname <> ALL(%s) ORDER BY attname <> 'id', attnum"
     )
     relation = store.Names.of(settings.pgvector_table).table.as_string()
     found = [name for (name,) in connection.execute(query, [relation, ["embedding", *OF_MODEL]])]
     if not found:
         raise ConfigError(f"there is no table {settings.pgvector_table} any more")
     return found
+
+
+def _schema(connection: psycopg.Connection[Any], settings: Settings) -> str:
+    query = (
+        "SELECT nspname FROM pg_namespace AS n JOIN pg_class AS c ON relnamespace = n.oid WHERE c.oid = to_regclass(%s)"
+    )
+    relation = store.Names.of(settings.pgvector_table).table.as_string()
+    return str(connection.execute(query, [relation]).fetchall()[0][0])
 
 
 def _list(columns: list[str], alias: str | None = None) -> Composed:

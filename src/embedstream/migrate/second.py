@@ -124,13 +124,14 @@ class Second:
                 self._is_closed.wait(_PAUSE)
 
     def _work(self) -> None:
-        """Until something goes wrong, the migration is paused or at its end; texts that come meanwhile are left out."""
+        """For a while, until it is to be seen how the migration stands; texts that come in a pause are left out."""
         with store.database(self._settings) as connection:
             migration = read(connection, self._settings)
-            if migration is None or migration.paused:
+            while migration is None or migration.paused:
                 self._drain()
-                self._is_closed.wait(_PAUSE)
-                return
+                if self._is_closed.wait(_PAUSE):
+                    return
+                migration = read(connection, self._settings)
             sql, found = ready(connection, self._settings, migration.role)
             filling.prepared(connection, store.statements(self._settings.pgvector_table)["limits"])
             own = self._settings.model_copy(update={"embedding_service_url": found.service_url})

@@ -77,18 +77,16 @@ def read(connection: psycopg.Connection[Any], settings: Settings) -> Migration |
 
 def needed(connection: psycopg.Connection[Any], settings: Settings, step: Step) -> Migration:
     """The migration, where the step may be taken; raises ConfigError."""
-    migration = read(connection, settings)
-    check(migration, settings.pgvector_table, step)
-    assert migration  # noqa: S101 - else `check` raises
-    return migration
+    return check(read(connection, settings), settings.pgvector_table, step)
 
 
-def check(migration: Migration | None, table: str, step: Step) -> None:
+def check(migration: Migration | None, table: str, step: Step) -> Migration:
     if migration is None:
         raise ConfigError(f"table {table} is not being migrated: embedstream migrate start --service URL begins")
     state, otherwise = _NEEDS.get(step, (migration.state, ""))
     if migration.state != state:
         raise ConfigError(f"migrate {step}: table {table} cannot: {otherwise}")
+    return migration
 
 
 def read_beside(connection: psycopg.Connection[Any], sql: Sql) -> Beside:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psycopg.sql import Identifier
+
 from embedstream import store
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError, EmbeddingUnavailable
@@ -166,10 +168,10 @@ class _Turn:
         store.see_pgvector(connection)
         rights = self._rights(sql, names["vectors"])
         yield sql["leave"].as_string(connection)
-        yield f'ALTER TABLE {names["table"]} RENAME TO "{table}_{to}";'
-        yield f'ALTER TABLE {named(settings, f"{role}_space").as_string()} RENAME TO "{table}_{to}_space";'
+        yield f"ALTER TABLE {names['table']} RENAME TO {_quoted(f'{table}_{to}')};"
+        yield f"ALTER TABLE {named(settings, f'{role}_space').as_string()} RENAME TO {_quoted(f'{table}_{to}_space')};"
         yield sql["arrive"].as_string(connection)
-        yield f'ALTER TABLE {names["other"]} RENAME TO "{table}";'
+        yield f"ALTER TABLE {names['other']} RENAME TO {_quoted(table)};"
         yield from (f"{each};" for each in indexes.renamings(connection, settings, role, to, sql))
         yield after["mirror"].as_string(connection)
         yield after["watch_writers"].as_string(connection)
@@ -187,6 +189,10 @@ class _Turn:
             *begin.grants(self._connection, sql, view, view),
             *begin.grants(self._connection, sql, names["table"], names["table"]),
         ]
+
+
+def _quoted(name: str) -> str:
+    return Identifier(name).as_string()
 
 
 def finish(settings: Settings, step: Step, patience: float = PATIENCE) -> Role:

@@ -54,26 +54,26 @@ UPDATE {other_space} SET service_url = %s
 
 -- name: upsert
 -- The vector goes with the text: where that is another one, or the row is new, it is still to come.
-INSERT INTO {other} AS t ({columns}, embedding, {of_model})
+INSERT INTO {other_path} AS t ({columns}, embedding, {of_model})
 SELECT {columns}, NULL, {model_name}, {model_revision}, now(), 0, false FROM new_rows ORDER BY id COLLATE "C"
 ON CONFLICT (id) DO UPDATE SET
     {assignments},
     embedding = CASE WHEN t.text = excluded.text THEN t.embedding END
 
 -- name: mirror
--- In the transaction of whoever writes the table, once for each statement. Plans are kept, and a table that was small when
--- one was made would be read whole.
+-- In the transaction of whoever writes the table, once for each statement, whatever that one's search path. Plans are
+-- kept, and a table that was small when one was made would be read whole.
 CREATE OR REPLACE FUNCTION {mirror} () RETURNS trigger LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $mirror$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        DELETE FROM {other};
+        DELETE FROM {other_path};
     ELSIF TG_OP = 'DELETE' THEN
-        DELETE FROM {other} WHERE id IN (SELECT id FROM old_rows);
+        DELETE FROM {other_path} WHERE id IN (SELECT id FROM old_rows);
     ELSE
         IF TG_OP = 'UPDATE' THEN
-            DELETE FROM {other} WHERE id IN (SELECT id FROM old_rows EXCEPT SELECT id FROM new_rows);
+            DELETE FROM {other_path} WHERE id IN (SELECT id FROM old_rows EXCEPT SELECT id FROM new_rows);
         END IF;
         {upsert};
     END IF;
@@ -205,7 +205,7 @@ FULL JOIN (
 ) AS o USING (id)
 
 -- name: lock_work
-SELECT pg_try_advisory_lock(hashtextextended('embedstream migrate ' || %(table)s::regclass::oid, 0))
+SELECT pg_try_advisory_lock(hashtextextended('embedstream migrate ' || to_regclass({migration_name})::oid, 0))
 
 -- name: lock_writers
 LOCK TABLE {ledger}, {table}, {other} IN SHARE ROW EXCLUSIVE MODE
@@ -289,7 +289,8 @@ FROM (
 -- name: owned
 SELECT
     quote_ident(pg_get_userbyid(relowner)), pg_has_role(relowner, 'USAGE'),
-    has_schema_privilege(relnamespace, 'CREATE'), relnamespace::regnamespace::text
+    has_schema_privilege(relnamespace, 'CREATE'), relnamespace::regnamespace::text,
+    relnamespace IS NOT DISTINCT FROM to_regnamespace(quote_ident(current_schema()))
 FROM pg_class WHERE oid = %(relation)s::regclass
 
 -- name: options
