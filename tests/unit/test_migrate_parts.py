@@ -1,5 +1,6 @@
 """The state machine, the throttle, and what follows a move, without a database."""
 
+import threading
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,6 +15,7 @@ from embedstream.migrate.standing import Standing, as_line, as_lines
 from embedstream.migrate.state import Migration, check
 from embedstream.retry import Patience
 from embedstream.space import Space
+from support.stack import wait
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 ALLOWED = {
@@ -170,3 +172,18 @@ def test_what_is_refused_plays_no_tricks():
     text = as_lines(standing(refused={"a\x1b[2J": "why\n"}))
     assert "\x1b" not in text
     assert "refused    a\N{REPLACEMENT CHARACTER}[2J: why" in text
+
+
+def test_a_broker_that_does_not_answer_holds_up_nobody():
+    asked, answer = threading.Event(), threading.Event()
+
+    def ask():
+        asked.set()
+        answer.wait(10)
+        return 7
+
+    watched = throttle.Watched(ask)
+    assert asked.wait(5)
+    assert watched() is None
+    answer.set()
+    wait(lambda: watched() == 7, 5, "the answer")

@@ -144,10 +144,10 @@ def _url(given: str) -> str:
 
 
 def _work(settings: Settings, share: float, *, json: bool) -> None:
-    from embedstream.migrate.throttle import Throttle, lag_of
+    from embedstream.migrate.throttle import Throttle, Watched, lag_of
     from embedstream.migrate.work import work
 
-    throttle = Throttle(share, partial(lag_of, settings))
+    throttle = Throttle(share, Watched(partial(lag_of, settings)))
     work(settings, throttle, progress, say if not json else lambda _: None)
     _show(settings, json=json)
 

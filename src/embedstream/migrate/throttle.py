@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 2.0
 # A stream that keeps up has about a second of messages on their way.
 SMALL_LAG = 1000
-_BLIND_SECONDS = 30.0
 
 
 class Throttle:
@@ -51,7 +51,27 @@ class Throttle:
             return
         lag = self._lag()
         self.is_behind = lag is not None and lag > SMALL_LAG
-        self._due = self._clock() + (_BLIND_SECONDS if lag is None else 0.9 * LOOK_SECONDS)
+        self._due = self._clock() + 0.9 * LOOK_SECONDS
+
+
+class Watched:
+    """The latest answer of a question that is asked again and again in a thread of its own; None before the first.
+
+    A broker that is away lets it wait, and nobody else.
+    """
+
+    def __init__(self, ask: Callable[[], int | None]) -> None:
+        self._ask = ask
+        self._answer: int | None = None
+        threading.Thread(target=self._watch, name="lag", daemon=True).start()
+
+    def __call__(self) -> int | None:
+        return self._answer
+
+    def _watch(self) -> None:
+        while True:
+            self._answer = self._ask()
+            time.sleep(LOOK_SECONDS)
 
 
 def lag_of(settings: Settings) -> int | None:
