@@ -113,14 +113,16 @@ class Second:
             self._waiting.put_nowait(None)
 
     def _run(self) -> None:
-        told = ""
+        """Trouble is told once, and where it comes again: a step of the migration takes a table away only once."""
+        last, told = "", ""
         while not self._is_closed.is_set():
             try:
                 self._work()
             except (EmbedstreamError, psycopg.Error) as exc:
-                if str(exc) != told:
-                    told = str(exc)
+                if str(exc) == last != told:
+                    told = last
                     logger.warning("the other space's vectors are left to `embedstream migrate resume`: %s", told)
+                last = str(exc)
                 self._is_closed.wait(_PAUSE)
 
     def _work(self) -> None:
