@@ -21,7 +21,8 @@ from support.migration import Worker, assert_holds, fill, started
 from support.service import running_service
 from support.stack import wait
 
-pytestmark = pytest.mark.timeout(240)
+# A request that is under way when its client is closed leaves its socket to the garbage collector.
+pytestmark = [pytest.mark.timeout(240), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 TABLE = "text_message_embeddings"
 
 

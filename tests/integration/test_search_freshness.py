@@ -30,7 +30,7 @@ VECTORS = np.random.default_rng(2).standard_normal((TIMES, 8)).astype(np.float32
 class Service:
     """Embeds the words `3` as the text of the third message is."""
 
-    def __init__(self, *_):
+    def __init__(self, *_, **__):
         pass
 
     def embed_query(self, words):

@@ -272,7 +272,7 @@ class Counting:
 
     made = 0
 
-    def __init__(self, settings, space, patience):
+    def __init__(self, settings, space, patience, also=None):
         Counting.made += 1
 
     def embed_query(self, words):

@@ -116,10 +116,8 @@ def finish(pipeline: OfPipeline = None, json: AsJson = False) -> None:
         return
     say(f"table {settings.pgvector_table} holds vectors of {facts['space']}, and the one before is gone")
     if facts["service"] not in (None, settings.embedding_service_url):
-        say(
-            f"set EMBEDDING_SERVICE_URL={facts['service']}, here and where the job is submitted: until then it is known"
-        )
-        say("from the table")
+        say(f"set EMBEDDING_SERVICE_URL={facts['service']}, here and where the job is submitted")
+        say("until then it is known from the table")
 
 
 @app.command()
@@ -175,7 +173,8 @@ def _switch(settings: Settings, step: Step, *, json: bool) -> None:
         f"table {settings.pgvector_table} holds vectors of {done.space} now: readers waited for "
         f"{done.blocked_ms:.0f} ms, writers for {done.waited_ms:.0f} ms"
     )
-    say("the table before is kept in step: embedstream migrate roll-back, or migrate finish")
+    then = "roll-back, or migrate finish" if step == "cut-over" else "cut-over, or migrate abort"
+    say(f"the other table is kept in step: embedstream migrate {then}")
 
 
 def _end(settings: Settings, step: Step) -> dict[str, str | None]:
