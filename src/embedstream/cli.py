@@ -20,6 +20,7 @@ from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.index.commands import app as index_app
 from embedstream.journey.commands import forget, where
 from embedstream.local.commands import app as local_app
+from embedstream.migrate.commands import app as migrate_app
 from embedstream.model.commands import app as model_app
 from embedstream.options import AsJson, OfPipeline, command_group
 from embedstream.pipelines.choice import all_settings, pipeline_settings
@@ -36,6 +37,7 @@ app.add_typer(local_app, name="local")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(index_app, name="index")
 app.add_typer(model_app, name="model")
+app.add_typer(migrate_app, name="migrate")
 app.add_typer(pipelines_app, name="pipelines")
 
 Dir = Annotated[Path, typer.Option("--dir", help="Directory of the embedded stack.")]

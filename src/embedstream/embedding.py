@@ -6,7 +6,8 @@ import base64
 import json
 import math
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,13 +17,13 @@ import numpy as np
 from embedstream import canary as canaries
 from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamError, Rejected
 from embedstream.ingest import Embedded
-from embedstream.limits import REQUEST_BYTES
+from embedstream.packing import as_they_come, chunks_of
 from embedstream.poison import Failed, Search
 from embedstream.retry import Patience, asked_seconds
 from embedstream.space import Origin, Space, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 _REFUSALS = frozenset({413, 422})
-_BUSY_OR_AWAY = frozenset({408, 425, 429, 502, 503, 504})
-# A fast service is done with a micro-batch in this time; a slow one needs longer for a single request.
-_TOGETHER_SECONDS = 0.05
+_AWAY = frozenset({502, 503, 504})
+_BUSY_OR_AWAY = frozenset({408, 425, 429}) | _AWAY
 _OF_REMOTE = ("remote_", "space_moved", "daily_limit")
 _CANARY_SECONDS = 3600.0
 _CANARY = "A text that every model can embed."
@@ -44,8 +44,9 @@ class EmbeddingClient:
     Trouble of the service is waited out for as long as it lasts. A text is rejected (stage embed) where the service
     refuses it by index, or where it fails on it again and again while it answers for others.
 
-    With a canary, nothing is asked of a service whose vectors of it are others: it is looked at first, every hour, and
-    whenever the service failed, since another may answer next.
+    `also` is another address at which the service of the space may be; where the one does not answer, or embeds with
+    another model, the other is asked next. With a canary, nothing is asked of a service whose vectors of it are others:
+    it is looked at first, every hour, and whenever the service failed, since another may answer next.
     """
 
     def __init__(
@@ -55,14 +56,19 @@ class EmbeddingClient:
         patience: Patience,
         transport: httpx.BaseTransport | None = None,
         *,
+        also: str | None = None,
         canary: Vectors | None = None,
     ) -> None:
         self._space = space
         self._canary = canary
-        self._trusted_until = -math.inf
+        self._trusted_until: dict[httpx.Client, float] = {}
         self._patience = patience
         self._batch = settings.embedding_batch_texts
-        self._http = _http_client(settings, transport)
+        urls = dict.fromkeys([settings.embedding_service_url, also or settings.embedding_service_url])
+        self._services = [
+            _http_client(settings.model_copy(update={"embedding_service_url": url}), transport) for url in urls
+        ]
+        self._http = self._services[0]
         self._threads = ThreadPoolExecutor(settings.embedding_requests_in_flight, "embed")
 
     def __enter__(self) -> Self:
@@ -73,7 +79,8 @@ class EmbeddingClient:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._http.close()
+        for each in self._services:
+            each.close()
 
     def embed(self, texts: Sequence[str]) -> Iterator[Sequence[tuple[int, Embedded | Rejected]]]:
         """See `ingest.Embedder`. Texts of like length share a request, so that padding costs the service little.
@@ -81,9 +88,9 @@ class EmbeddingClient:
         Large texts come in small requests: each is read and tokenised whole, and an answer has a time limit.
         """
         by_length = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
-        chunks = list(_chunks(texts, by_length, self._batch))
+        chunks = list(chunks_of(texts, by_length, self._batch))
         futures = {self._threads.submit(self._embed_chunk, [texts[p] for p in chunk]): chunk for chunk in chunks}
-        return _as_they_come(futures)
+        return as_they_come(futures)
 
     def embed_query(self, words: str) -> Embedded | Rejected:
         try:
@@ -144,27 +151,41 @@ class EmbeddingClient:
         return self._patience(go_on)
 
     def _request(self, texts: Sequence[str], **options: str) -> list[Embedded]:
-        if self._canary is not None and time.monotonic() > self._trusted_until:
-            _check_canary(self._http, self._canary)
-            self._trusted_until = time.monotonic() + _CANARY_SECONDS
+        for _ in self._services[1:]:
+            http = self._http
+            with suppress(_Elsewhere):
+                return self._ask(http, texts, options)
+            if http is self._http:  # once for all requests that were under way
+                self._http = self._services[self._services.index(http) - 1]
+        return self._ask(self._http, texts, options)
+
+    def _ask(self, http: httpx.Client, texts: Sequence[str], options: Mapping[str, str]) -> list[Embedded]:
+        if self._canary is not None and time.monotonic() > self._trusted_until.get(http, -math.inf):
+            _check_canary(http, self._space, self._canary)
+            self._trusted_until[http] = time.monotonic() + _CANARY_SECONDS
         try:
-            return self._send(texts, **options)
+            return _generate(http, self._space, texts, options)
         except (EmbeddingUnavailable, Failed):
-            self._trusted_until = -math.inf
+            self._trusted_until.pop(http, None)
             raise
 
-    def _send(self, texts: Sequence[str], **options: str) -> list[Embedded]:
-        try:
-            response = self._http.post("/generate", json={"texts": texts, "encoding_format": "base64", **options})
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
-            raise Failed(f"the connection broke ({type(exc).__name__})") from exc
-        except httpx.ReadTimeout as exc:
-            seconds = self._http.timeout.read
-            raise _TimedOut(f"{self._http.base_url} gave no answer within {seconds} s for {len(texts)} texts") from exc
-        except httpx.HTTPError as exc:
-            raise EmbeddingUnavailable(f"{self._http.base_url} does not answer ({type(exc).__name__})") from exc
-        _raise_for_status(response, len(texts))
-        return _parse(response, len(texts), self._space)
+
+def _generate(http: httpx.Client, space: Space, texts: Sequence[str], options: Mapping[str, str]) -> list[Embedded]:
+    try:
+        response = http.post("/generate", json={"texts": texts, "encoding_format": "base64", **options})
+    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as exc:
+        raise Failed(f"the connection broke ({type(exc).__name__})") from exc
+    except httpx.ReadTimeout as exc:
+        seconds = http.timeout.read
+        raise _TimedOut(f"{http.base_url} gave no answer within {seconds} s for {len(texts)} texts") from exc
+    except httpx.HTTPError as exc:
+        raise _Elsewhere(f"{http.base_url} does not answer ({type(exc).__name__})") from exc
+    _raise_for_status(response, len(texts))
+    return _parse(response, len(texts), space)
+
+
+class _Elsewhere(EmbeddingUnavailable):
+    """The service of the space is not at this address now."""
 
 
 class _TimedOut(EmbeddingUnavailable):
@@ -180,9 +201,11 @@ class _Refused(EmbedstreamError):
         self.error = error
 
 
-def embed_query(settings: Settings, space: Space, words: str, canary: Vectors | None = None) -> Embedded | Rejected:
+def embed_query(
+    settings: Settings, space: Space, words: str, *, also: str | None = None, canary: Vectors | None = None
+) -> Embedded | Rejected:
     """Embed what is searched for; raises EmbeddingUnavailable where the service cannot, without waiting for it."""
-    with EmbeddingClient(settings, space, Patience(), canary=canary) as client:
+    with EmbeddingClient(settings, space, Patience(), also=also, canary=canary) as client:
         return client.embed_query(words)
 
 
@@ -235,14 +258,19 @@ def read_remote(settings: Settings, transport: httpx.BaseTransport | None = None
     return found if isinstance(found, dict) else None
 
 
-def _check_canary(http: httpx.Client, kept: Vectors) -> None:
+def _check_canary(http: httpx.Client, space: Space, kept: Vectors) -> None:
     """Raises EmbeddingUnavailable where the service's vectors are not those that were kept."""
     try:
         response = http.get("/canary")
     except httpx.HTTPError as exc:
-        raise EmbeddingUnavailable(f"{http.base_url} does not answer ({type(exc).__name__})") from exc
+        raise _Elsewhere(f"{http.base_url} does not answer ({type(exc).__name__})") from exc
+    if response.status_code == httpx.codes.NOT_FOUND:
+        raise _Elsewhere(f"{http.base_url} embeds itself, but the table holds vectors of {space}")
     _raise_for_status(response, 0)
-    if moved := canaries.moved(kept, _canary_of(response)):
+    now = _canary_of(response)
+    facts = response.json()
+    _check_model(str(facts.get("model_name")), str(facts.get("model_revision")), space)
+    if moved := canaries.moved(kept, now):
         raise EmbeddingUnavailable(moved)
 
 
@@ -309,36 +337,6 @@ def _http_client(settings: Settings, transport: httpx.BaseTransport | None) -> h
     )
 
 
-def _chunks(texts: Sequence[str], order: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Positions in this order, at most so many at a time, and several only where they have no more than REQUEST_BYTES.
-
-    A character counts as one byte: the limit keeps requests small, and need not be exact.
-    """
-    chunk: list[int] = []
-    size = 0
-    for position in order:
-        length = len(texts[position])
-        if chunk and (len(chunk) == most or size + length > REQUEST_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(position)
-        size += length
-    if chunk:
-        yield chunk
-
-
-def _as_they_come(
-    futures: dict[Future[list[Embedded | Rejected]], list[int]],
-) -> Iterator[Sequence[tuple[int, Embedded | Rejected]]]:
-    """What is done at a time comes together: fewer transactions where the service is fast, and none late where not."""
-    pending: Collection[Future[list[Embedded | Rejected]]] = futures
-    while pending:
-        done, pending = wait(pending, _TOGETHER_SECONDS)
-        if not done:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        yield [pair for future in done for pair in zip(futures[future], future.result(), strict=True)]
-
-
 def _raise_for_status(response: httpx.Response, count: int) -> None:
     if response.is_success:
         return
@@ -352,7 +350,8 @@ def _raise_for_status(response: httpx.Response, count: int) -> None:
         response.is_server_error and response.status_code not in _BUSY_OR_AWAY
     ):
         raise Failed(message)
-    raise EmbeddingUnavailable(f"{response.url} answers {message}{_why(error)}", asked_seconds(response.headers))
+    kind = _Elsewhere if response.status_code in _AWAY else EmbeddingUnavailable
+    raise kind(f"{response.url} answers {message}{_why(error)}", asked_seconds(response.headers))
 
 
 def _why(error: Mapping[str, Any]) -> str:
@@ -396,7 +395,7 @@ def _parse(response: httpx.Response, count: int, space: Space) -> list[Embedded]
 
 def _check_model(name: str, revision: str, space: Space) -> None:
     if (name, revision) != (space.model_name, space.model_revision):
-        raise EmbeddingUnavailable(
+        raise _Elsewhere(
             f"the service embeds with {name} (revision {revision}), but the table holds vectors of {space}: "
             "start the service with that model, or use another PGVECTOR_TABLE"
         )

@@ -8,6 +8,7 @@
     │   ├── EmbeddingUnavailable
     │   ├── RegistryUnavailable
     │   └── StoreUnavailable
+    ├── SpaceMoved             the table holds vectors of another model by now; embed with that one
     └── Rejected               this record can never succeed: it is a dead letter
 """
 
@@ -47,6 +48,10 @@ class RegistryUnavailable(RetryLater):
 
 class StoreUnavailable(RetryLater):
     """PostgreSQL takes no statements at the moment."""
+
+
+class SpaceMoved(EmbedstreamError):
+    """The table was cut over to another space since its space was read: what was embedded is not for it."""
 
 
 class Rejected(EmbedstreamError):

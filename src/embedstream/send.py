@@ -230,10 +230,10 @@ def model_of_service(settings: Settings, warn: Callable[[str], None]) -> Callabl
     """Asks the service for the name of its model; where it does not answer, says that names are not checked."""
 
     def ask() -> str | None:
-        from embedstream import embedding  # noqa: PLC0415 - most lines name no model
+        from embedstream import services  # noqa: PLC0415 - most lines name no model
 
         try:
-            return embedding.read_space(settings).model_name
+            return services.read_space(settings).model_name
         except EmbedstreamError as exc:
             warn(f"the field model is not checked: {exc}")
             return None

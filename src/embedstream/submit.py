@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedstream import doctor, embedding, flink, kafka, starts, store
+from embedstream import doctor, embedding, flink, kafka, services, starts, store
 from embedstream.errors import ConfigError, EmbedstreamError, RetryLater
 from embedstream.splitting import splitter_of
 
@@ -84,16 +84,16 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
     for topic in kafka.ensure_topics(settings, say):
         say(f"created topic {topic}")
     try:
-        space = embedding.read_space(settings)
+        own, space = services.find(settings)
         splitter = splitter_of(settings, space)
-        origin = embedding.read_origin(settings)
+        origin = embedding.read_origin(own)
         store.prepare(
             settings,
             space,
             adopts=adopts,
             splitting=splitter.identity if splitter else None,
             hub_commit=origin.commit if origin else None,
-            canary=embedding.read_canary(settings),
+            canary=embedding.read_canary(own),
         )
         if not adopts:
             with store.database(settings) as connection:

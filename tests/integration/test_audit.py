@@ -316,7 +316,7 @@ def test_another_topic_of_the_same_name_is_not_taken_for_the_truth(job, settings
 
 def test_a_sample_is_embedded_again(job, settings, monkeypatch):
     class Client:
-        def __init__(self, *_):
+        def __init__(self, *_, **__):
             pass
 
         def __enter__(self):

@@ -294,7 +294,7 @@ def test_the_vector_of_another_text_is_found_by_a_sample_alone(job, settings, mo
     """It has the right length and norm; only the service tells what belongs to a text."""
 
     class Client(UnitEmbedder):
-        def __init__(self, *_):
+        def __init__(self, *_, **__):
             super().__init__()
 
         def __enter__(self):

@@ -272,7 +272,7 @@ class Counting:
 
     made = 0
 
-    def __init__(self, settings, space, patience, canary=None):
+    def __init__(self, settings, space, patience, also=None, canary=None):
         Counting.made += 1
 
     def embed_query(self, words):

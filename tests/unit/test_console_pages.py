@@ -1,10 +1,12 @@
 import gzip
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
 
 from embedstream.errors import StoreUnavailable
+from embedstream.migrate.standing import Standing
 from embedstream.search.answer import Answer, Hit, Places
 from embedstream.search.problem import InvalidRequest, NotReached
 from embedstream.status.health import Health
@@ -32,6 +34,17 @@ def test_the_overview_says_what_is_known():
     text = page("/", HEALTHY)
     for words in ("Healthy", "<dt>messages</dt><dd>5</dd>", "<dt>rows a second</dt><dd>1.5</dd>", "all is read"):
         assert words in text
+
+
+def test_a_migration_is_told_with_how_far_it_is():
+    standing = Standing(
+        "t", "copying", "one", f"other {NASTY}", "http://o", False, 0.25, MOMENT, None, 1000, 400, 10, 100.0, True, 6.1
+    )  # fmt: skip
+    text = page("/", replace(HEALTHY, migration=standing))
+    assert "390 of 1,000 rows, 100 rows/s, done in 6.1 s" in text
+    assert "embedstream migrate status" in text
+    assert "<script>alert" not in text
+    assert "Migration" not in page("/", HEALTHY)
 
 
 def test_what_is_not_known_is_not_0():

@@ -79,7 +79,8 @@ def rows(text, heading):
     ],
 )
 def test_every_column_is_explained(relation, heading, elsewhere):
-    schema = resources.files("embedstream.sql").joinpath("schema.sql").read_text(encoding="utf-8")
+    files = [resources.files("embedstream.sql") / name for name in ("schema.sql", "migrate.sql")]
+    schema = "\n".join(file.read_text(encoding="utf-8") for file in files)
     body = re.search(rf"CREATE TABLE IF NOT EXISTS {{{relation}}} \((.*?)^\)", schema, flags=re.DOTALL | re.MULTILINE)
     columns = set(re.findall(r"^    (\w+) (?:text|integer|bigint|timestamptz|boolean)", body[1], flags=re.MULTILINE))
     columns |= set(re.findall(rf"ALTER TABLE {{{relation}}} ADD COLUMN IF NOT EXISTS (\w+)", schema))

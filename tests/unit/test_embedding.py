@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedstream import embedding
+from embedstream import embedding, packing
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError, EmbeddingUnavailable, Rejected
 from embedstream.limits import REQUEST_BYTES
@@ -147,7 +147,7 @@ def test_each_text_gets_its_own_vector_whatever_the_chunks():
 
 
 def test_answers_that_come_at_once_come_together(monkeypatch):
-    monkeypatch.setattr(embedding, "_TOGETHER_SECONDS", 60)
+    monkeypatch.setattr(packing, "_TOGETHER_SECONDS", 60)
     assert chunks_of_positions(Service(), ["x", "y", "z"]) == [[0, 1, 2]]
 
 
@@ -386,3 +386,42 @@ def tokenizer_of(response):
 def test_nobody_at_the_service_s_address():
     with pytest.raises(EmbeddingUnavailable, match="start it, or set EMBEDDING_SERVICE_URL"):
         embedding.read_space(load_settings(embedding_service_url="http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("first", ["away", "another model", "starting"])
+def test_of_two_addresses_the_one_is_taken_at_which_the_model_is(first):
+    asked, waits = [], []
+
+    def answer(request):
+        asked.append(request.url.host)
+        texts = json.loads(request.content)["texts"]
+        if request.url.host == "set":
+            if first == "away":
+                raise httpx.ConnectError("x")
+            return httpx.Response(503 if first == "starting" else 200, json={**body(texts), "model_name": "org/other"})
+        return httpx.Response(200, json=body(texts))
+
+    settings = load_settings(embedding_service_url="http://set")
+    patience = Patience(sleep=waits.append)
+    with EmbeddingClient(settings, SPACE, patience, httpx.MockTransport(answer), also="http://noted") as client:
+        assert isinstance(client.embed_query("a"), embedding.Embedded)
+        assert list(client.embed(["b"]))
+    assert asked == ["set", "noted", "noted"]
+    assert waits == []
+
+
+def test_where_neither_address_has_the_model_both_are_asked_again():
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.host)
+        texts = json.loads(request.content)["texts"]
+        return httpx.Response(200, json=body(texts) | ({} if len(asked) > 4 else {"model_name": "org/other"}))
+
+    settings = load_settings(embedding_service_url="http://set")
+    patience = Patience(sleep=lambda _: None)
+    with EmbeddingClient(settings, SPACE, patience, httpx.MockTransport(answer), also="http://noted") as client:
+        with pytest.raises(EmbeddingUnavailable, match="org/other"):
+            client.embed_query("a")
+        assert list(client.embed(["b"]))
+    assert set(asked[:2]) == set(asked[2:4]) == {"set", "noted"}

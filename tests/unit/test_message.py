@@ -260,3 +260,11 @@ def test_numbers_without_bounds_keep_their_digits_or_are_rejected():
     assert message(b'{"text": "a", "x": 1e400, "metadata": {"n": 1}}').metadata == '{"n":1}'
     with pytest.raises(Rejected, match="a number that is too large"):
         message(b'{"text": "a", "metadata": {"n": 1e400}}')
+
+
+def test_a_message_may_name_a_model_that_the_table_had_before():
+    rules = RULES._replace(model_name="org/new", former_models=(MODEL,))
+    for name in ("org/new", "new", MODEL, MODEL.rpartition("/")[2]):
+        assert decode(record({"text": "x", "model": name}), rules).text == "x"
+    with pytest.raises(Rejected, match="another model than the table's, org/new"):
+        decode(record({"text": "x", "model": "org/third"}), rules)

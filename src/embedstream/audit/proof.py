@@ -6,10 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from embedstream import kafka, store
-from embedstream.audit import records, rows
+from embedstream.audit import beside, records, rows
 from embedstream.audit.comparison import Comparison
 from embedstream.audit.mend import mend
 from embedstream.audit.reading import lines
@@ -17,7 +15,6 @@ from embedstream.audit.report import Dead, Finding, Outcomes, Report
 from embedstream.display import progress
 from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError
-from embedstream.ingest import Embedded
 from embedstream.retry import Patience
 from embedstream.standing import Trouble
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from embedstream.display import Watch
     from embedstream.settings import Settings
     from embedstream.space import Space
-
-_LEAST_COSINE = 0.9999
 
 
 class Wishes(NamedTuple):
@@ -88,8 +83,12 @@ class _Proof:
         if not positions:
             raise ConfigError(f"there is no topic {self._topic} yet: embedstream submit makes it")
         ranges = [records.Range(each.partition, each.first, each.stable) for each in positions]
-        self._load("copy_sent", self._topic, ranges, lines(settings, ranges, self._space.model_name))
+        self._load("copy_sent", self._topic, ranges, lines(settings, ranges, self._models()))
         self._read_dead_letters()
+
+    def _models(self) -> list[str]:
+        """Those that a message may name."""
+        return [self._space.model_name, *store.read_service(self._connection, self._settings).former_models]
 
     def _read_dead_letters(self) -> None:
         topic = self._settings.kafka_dead_letter_topic
@@ -109,23 +108,27 @@ class _Proof:
         """All of it looks at one snapshot of the database."""
         with self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if not store.still_holds(self._connection, self._settings, self._space):
+                raise ConfigError(
+                    f"table {self._settings.pgvector_table} went to another model during the audit: run it again"
+                )
             self._connection.execute("SET LOCAL work_mem = '64MB'")
             store.see_pgvector(self._connection)
-            self._execute("count_ids")  # takes the snapshot
             self._comparison.judge()
             sampled = self._sample(wishes.sample) if wishes.sample else 0
-            return self._report(sampled, wishes.limit)
+            other = beside.look(self._connection, self._settings, wishes.sample)
+            return self._report(sampled, wishes.limit, other)
 
     def _sample(self, count: int) -> int:
         """Embed rows again; those whose vector is another become findings."""
         chosen = self._execute("sample", {"count": count})
-        with EmbeddingClient(self._settings, self._space, Patience()) as client:
-            results = [pair for chunk in client.embed([text for _, text, _ in chosen]) for pair in chunk]
-        wrong = [chosen[at][0] for at, result in results if not _alike(chosen[at][2], result)]
+        also = store.read_service(self._connection, self._settings).url
+        with EmbeddingClient(self._settings, self._space, Patience(), also=also) as client:
+            wrong = [id for id, is_alike in beside.alike(client, chosen).items() if not is_alike]
         self._execute("condemn", {"kind": "bad_vector", "wrong": wrong})
         return len(chosen)
 
-    def _report(self, sampled: int, limit: int) -> Report:
+    def _report(self, sampled: int, limit: int, other: beside.Beside | None) -> Report:
         topic, standing = {"topic": self._topic}, self._comparison.standing
         outcomes: Counter[str] = Counter()
         letters = []
@@ -148,14 +151,15 @@ class _Proof:
             newer=origins.get("newer", 0), other_topics=origins.get("elsewhere", 0), sampled=sampled,
             kinds=kinds
             | ({"moved": moved} if moved or standing.another_topic else {})
-            | ({"lost": lost} if lost else {}),
+            | ({"lost": lost} if lost else {})
+            | ({"beside": other.wrong} if other and other.wrong else {}),
             findings=tuple(
                 Finding(kind, id, _place(*places[:2]), _place(*places[2:]))
                 for kind, id, *places in self._execute("list_findings", {"limit": limit})
             ),
             moved=moved, behind_transaction=standing.log.behind_transaction,
             expired_unread=sum(each.expired_unread for each in standing.log.positions),
-            troubles=self._troubles(moved, counts, kinds.get("older_mapping", 0)),
+            troubles=self._troubles(moved, counts, kinds.get("older_mapping", 0)), beside=other,
         )  # fmt: skip
 
     def _counts(self) -> store.Counts | None:
@@ -182,10 +186,3 @@ class _Proof:
 
 def _place(partition: int | None, offset: int | None) -> str | None:
     return None if partition is None else f"{partition}/{offset}"
-
-
-def _alike(stored: list[float], result: object) -> bool:
-    if not isinstance(result, Embedded):
-        return False
-    ours, theirs = np.array(stored, np.float64), result.vector.astype(np.float64)
-    return bool(ours @ theirs >= _LEAST_COSINE * np.linalg.norm(ours) * np.linalg.norm(theirs))

@@ -28,14 +28,14 @@ _MOST_PROCESSES = 8
 _WORTH_A_PROCESS = 50_000
 
 
-def lines(settings: Settings, ranges: Sequence[Range], model_name: str) -> Iterator[Block]:
+def lines(settings: Settings, ranges: Sequence[Range], models: Sequence[str]) -> Iterator[Block]:
     """Blocks of lines for the table `sent`, each with the number of records in it."""
     total = sum(each.end - each.first for each in ranges)
     count = min(os.cpu_count() or 1, _MOST_PROCESSES, total // _WORTH_A_PROCESS)
     if count < 2:  # noqa: PLR2004 - one process is this one
-        yield from _blocks(settings, ranges, model_name)
+        yield from _blocks(settings, ranges, models)
         return
-    with _started(settings, shares(ranges, count), model_name) as pipes:
+    with _started(settings, shares(ranges, count), models) as pipes:
         while pipes:
             for pipe in wait(pipes):
                 block = _received(pipe)
@@ -56,14 +56,14 @@ def shares(ranges: Sequence[Range], count: int) -> list[list[Range]]:
     ]
 
 
-def _blocks(settings: Settings, ranges: Sequence[Range], model_name: str) -> Iterator[Block]:
-    decode, headers = decoder_of(settings, model_name), headers_of(settings)
+def _blocks(settings: Settings, ranges: Sequence[Range], models: Sequence[str]) -> Iterator[Block]:
+    decode, headers = decoder_of(settings, *models), headers_of(settings)
     for messages in records.read(settings, settings.kafka_input_topic, ranges):
         yield rows.sent(messages, decode, headers).encode(), len(messages)
 
 
 @contextmanager
-def _started(settings: Settings, parts: Sequence[Sequence[Range]], model_name: str) -> Iterator[list[Any]]:
+def _started(settings: Settings, parts: Sequence[Sequence[Range]], models: Sequence[str]) -> Iterator[list[Any]]:
     """A pipe from each process; one whose pipe has lost its reader, because this one was killed, ends too."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
@@ -72,7 +72,7 @@ def _started(settings: Settings, parts: Sequence[Sequence[Range]], model_name: s
             receiver, sender = context.Pipe(duplex=False)
             pipes.append(receiver)
             with closing(sender):
-                process = context.Process(target=_work, args=(sender, settings, ranges, model_name), daemon=True)
+                process = context.Process(target=_work, args=(sender, settings, ranges, models), daemon=True)
                 process.start()
             processes.append(process)
         yield pipes.copy()
@@ -84,13 +84,13 @@ def _started(settings: Settings, parts: Sequence[Sequence[Range]], model_name: s
             process.join()
 
 
-def _work(sender: Connection, settings: Settings, ranges: Sequence[Range], model_name: str) -> None:
+def _work(sender: Connection, settings: Settings, ranges: Sequence[Range], models: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The console's worker keeps it blocked, and so would its children: who terminates them waits for them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     with suppress(BrokenPipeError):
         try:
-            for block in _blocks(settings, ranges, model_name):
+            for block in _blocks(settings, ranges, models):
                 sender.send(block)
             sender.send(None)
         except EmbedstreamError as exc:

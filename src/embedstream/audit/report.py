@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from embedstream.display import table
 
+if TYPE_CHECKING:
+    from embedstream.audit.beside import Beside
+
 KINDS = (
     "orphan", "missing", "undeleted", "older_mapping", "stale", "wrong_space", "bad_vector", "changed", "moved", "lost",
-    "unexplained",
+    "beside", "unexplained",
 )  # fmt: skip
 
 # Findings about ids of which there is no list.
-_UNLISTED = ("moved", "lost")
+_UNLISTED = ("moved", "lost", "beside")
 
 
 class Finding(NamedTuple):
@@ -75,7 +78,8 @@ class Report:
     `expired`, `newer` and `other_topics` count ids of the ledger that the messages read do not explain, for a reason.
     `moved` are ids whose place in the ledger is of another topic; they are one finding. `findings` holds the first ids
     of each other kind. `behind_transaction` and `expired_unread` are offsets that no reader of committed records gets
-    yet, or any more. `troubles` say what stands between table and topic, and what to do.
+    yet, or any more. `beside` is the table that a migration keeps in step. `troubles` say what stands between table and
+    topic, and what to do.
     """
 
     topic: str
@@ -96,6 +100,7 @@ class Report:
     troubles: tuple[str, ...] = ()
     exploded: int = 0
     repair: Repair | None = None
+    beside: Beside | None = None
 
     @property
     def equal(self) -> bool:
@@ -123,6 +128,7 @@ class Report:
             "dead_letters": [each._asdict() for each in self.dead_letters],
             "findings": [each._asdict() for each in self.findings],
             "left_out": self.left_out,
+            "beside": self.beside._asdict() if self.beside else None,
             "repair": self.repair._asdict() if self.repair else None,
         }
 
@@ -164,7 +170,19 @@ class Report:
             ("other topics", self.other_topics, "ids from other topics"),
             ("sampled", self.sampled, "rows embedded again"),
         ]
-        return rows + [row for row in others if row[1]]
+        return rows + [row for row in others if row[1]] + self._figures_beside()
+
+    def _figures_beside(self) -> list[tuple[str, int, str]]:
+        if self.beside is None:
+            return []
+        name, count, pending, uncopied, _, sampled = self.beside
+        rows = [
+            ("beside", count, f"rows of table {name}"),
+            ("  no vector", pending, "of them are still to be embedded"),
+            ("  to come", uncopied, "rows are not copied yet"),
+            ("  sampled", sampled, "of them embedded again"),
+        ]
+        return rows[:1] + [row for row in rows[1:] if row[1]]
 
     @property
     def equation(self) -> str:

@@ -40,6 +40,7 @@ KINDS = {
     "bad_chunks": "the chunks are not those that the text gives",
     "changed": "source, metadata or time are not those of the message",
     "moved": "places in the ledger are those of another topic",
+    "beside": "of the table that a migration keeps beside: another text, another source, a vector that is not its own",
     "lost": "came into the ledger once, and are gone from it",
     "unexplained": "a record that cannot be decoded and has no dead letter",
 }

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from embedstream.console.parts import parts, pipeline
 from embedstream.display import as_json, duration
 from embedstream.journey.show import OUTCOMES
+from embedstream.migrate.standing import as_line
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -34,7 +35,13 @@ PAGES = (
 
 def install(app: Flask) -> None:
     app.jinja_env.filters.update(
-        quoted=shlex.quote, number=number, lasting=lasting, moment=moment, plainly=plainly, text=shown_text
+        quoted=shlex.quote,
+        number=number,
+        lasting=lasting,
+        moment=moment,
+        plainly=plainly,
+        text=shown_text,
+        migration=as_line,
     )
     app.jinja_env.globals.update(pages=PAGES, outcomes=OUTCOMES)
     app.context_processor(_facts)

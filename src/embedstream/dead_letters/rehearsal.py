@@ -62,7 +62,7 @@ def rehearse(
 
 def foretelling(settings: Settings) -> Callable[[Outgoing], dict[str, Any]]:
     """Describes records as `as_outgoing`, and as `becomes` what decoding, as the job does it, makes of them."""
-    decode, headers = decoder_of(settings, _model_name(settings)), headers_of(settings)
+    decode, headers = decoder_of(settings, *_models(settings)), headers_of(settings)
 
     def describe(record: Outgoing) -> dict[str, Any]:
         said = {name: _bytes(value) for name, value in record.headers or () if name in headers}
@@ -74,13 +74,14 @@ def foretelling(settings: Settings) -> Callable[[Outgoing], dict[str, Any]]:
     return describe
 
 
-def _model_name(settings: Settings) -> str | None:
+def _models(settings: Settings) -> tuple[str | None, *tuple[str, ...]]:
+    """Of the table, and those that it had before."""
     try:
         with store.database(settings) as connection:
             space = store.read_space(connection, settings)
+            return (space.model_name if space else None, *store.read_service(connection, settings).former_models)
     except EmbedstreamError:
-        return None
-    return space.model_name if space else None
+        return (None,)
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

@@ -49,7 +49,7 @@ def decode(record: Record, rules: Rules) -> Message | Delete:
         reject("not_an_object", f"the value is JSON, but {forms.of_other_json(body)}")
     sanitized = _sanitize(body, record.value)
     text = _text(body, rules.max_text_bytes)
-    check_model(body.get("model"), rules.model_name)
+    check_model(body.get("model"), rules)
     said = parse_timestamp(body.get("timestamp"))
     timestamp = said or recorded or EPOCH
     return Message(

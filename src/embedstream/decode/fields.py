@@ -89,14 +89,16 @@ def checked_id(text: str) -> str:
     return text
 
 
-def check_model(given: object, model_name: str | None) -> None:
+def check_model(given: object, rules: Rules) -> None:
+    """A model that the table had before is one for which the message was meant, too."""
     if given is None:
         return
     if not isinstance(given, str):
         reject("bad_model", "the model is not a string")
-    if model_name is None or given == model_name or given == model_name.rpartition("/")[2]:
+    name = rules.model_name
+    if name is None or any(given in (each, each.rpartition("/")[2]) for each in (name, *rules.former_models)):
         return
-    reject("other_model", f"the message asks for another model than the table's, {model_name}")
+    reject("other_model", f"the message asks for another model than the table's, {name}")
 
 
 def version(record: Record, event_time: datetime, rules: Rules) -> Version:

@@ -182,7 +182,7 @@ class Mapped:
 
     def _default_text(self, body: Any) -> Any:  # noqa: ANN401 - any JSON
         if isinstance(body, dict):
-            check_model(body.get("model"), self._rules.model_name)
+            check_model(body.get("model"), self._rules)
             text = body.get("text")
             return default.reject_without_text(body) if text is None else text
         if isinstance(body, str) and self._plan.decoding.formats.value == "text":

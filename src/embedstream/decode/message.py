@@ -94,7 +94,7 @@ VersionBy: TypeAlias = Literal["time", "record"]
 
 class Rules(NamedTuple):
     """What a topic's messages are held against: the name of the table's model (None: not known, any will do), the
-    longest text in bytes, the order.
+    longest text in bytes, the order, and the models that the table had before.
 
     By `record`, versions go by topic, partition and offset alone: the event time is that of the epoch for all.
     """
@@ -102,10 +102,11 @@ class Rules(NamedTuple):
     model_name: str | None
     max_text_bytes: int
     version_by: VersionBy = "time"
+    former_models: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings, model_name: str | None) -> Self:
-        return cls(model_name, settings.max_text_bytes, settings.version_by)
+    def of(cls, settings: Settings, model_name: str | None, *former_models: str) -> Self:
+        return cls(model_name, settings.max_text_bytes, settings.version_by, former_models)
 
     @property
     def max_value_bytes(self) -> int:

@@ -22,12 +22,12 @@ def headers_of(settings: Settings) -> tuple[str, ...]:
     return tuple(sorted(headers_read(settings.decoding)))
 
 
-def decoder_of(settings: Settings, model_name: str | None) -> Decode:
-    """What the settings make of a record, held against the table's model (None: any will do).
+def decoder_of(settings: Settings, model_name: str | None, *former_models: str) -> Decode:
+    """What the settings make of a record, held against the table's model (None: any will do), or one it had before.
 
     Raises ConfigError where something is missing that the mapping needs, such as a .proto file.
     """
-    rules = Rules.of(settings, model_name)
+    rules = Rules.of(settings, model_name, *former_models)
     decoding = settings.decoding
     if decoding is None:
         return default.decoder(rules)

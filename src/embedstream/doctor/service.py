@@ -60,7 +60,7 @@ def _size(world: World) -> Verdict:
 
 
 def _remote(world: World) -> Verdict:
-    remote = embedding.read_remote(world.settings)
+    remote = embedding.read_remote(world.service[0])
     if remote is None:
         return ok("the service embeds itself")
     if standstill := remote["standstill"]:
@@ -72,7 +72,7 @@ def _canary(world: World) -> Verdict:
     kept = store.read_canary(world.connection, world.settings)
     if kept is None:
         return ok("the table keeps no vectors of fixed texts: the model's revision says all, or there is no table yet")
-    now = embedding.read_canary(world.settings)
+    now = embedding.read_canary(world.service[0])
     if now is None:
         return fail(
             "the table's vectors came from a remote server, but the service embeds itself",

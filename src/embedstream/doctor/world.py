@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx
 from confluent_kafka.admin import AdminClient
 
-from embedstream import embedding, flink, kafka, store
+from embedstream import embedding, flink, kafka, services, store
 from embedstream.decode.opening import decoder_of
 from embedstream.errors import ConfigError
 from embedstream.standing import Standing, look
@@ -59,14 +59,18 @@ class World:
         return Heard(response, began + (datetime.now(UTC) - began) / 2)
 
     @cached_property
+    def service(self) -> tuple[Settings, Space]:
+        """What leads to the service of the table, and what that embeds with."""
+        return services.find(self.settings)
+
+    @property
     def space(self) -> Space:
-        """What the service embeds with."""
-        return embedding.read_space(self.settings)
+        return self.service[1]
 
     @cached_property
     def origin(self) -> Origin | None:
         """Where on the Hub the service has its model from."""
-        return embedding.read_origin(self.settings)
+        return embedding.read_origin(self.service[0])
 
     @cached_property
     def connection(self) -> psycopg.Connection[Any]:

@@ -15,6 +15,7 @@ from embedstream.errors import ConfigError, Rejected
 from embedstream.journey.scan import Bounds
 from embedstream.journey.trace import at, journey
 from embedstream.kafka import client
+from embedstream.migrate.relations import named
 from embedstream.send import Checker, send_deletes
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class _Table:
         self._id = id
         table = store.Names.of(settings.pgvector_table).table
         self._names = {"table": table.as_string(connection), "documents": documents.as_string(connection)}
+        # A migration keeps the texts in a second table.
+        self._names |= {role: named(settings, role).as_string(connection) for role in ("next", "previous")}
 
     def standing(self) -> _Standing:
         return _Standing(*self._connection.execute(self._sql["standing"], {"id": self._id}).fetchall()[0])

@@ -22,12 +22,14 @@ from embedstream.documents import DocumentIngest
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
+from embedstream.migrate.following import Built, Following
+from embedstream.migrate.second import MigratingStore
 from embedstream.retry import Patience
 from embedstream.splitting import splitter_of
 from embedstream.worker import worker_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from embedstream.canary import Vectors
     from embedstream.ingest import Outcome
@@ -63,8 +65,8 @@ class IngestFunction(ScalarFunction):
         _end_with_task_manager()
         # What PyFlink and pandas have made stays for ever: not for each full collection to look at again.
         gc.freeze()
-        self._ingest: Ingest | None = None
         self._patience = Patience()
+        self._ingest = Following(self._build, self._patience)
         self._metrics = JobMetrics(function_context.get_metric_group(), self._patience)
 
     def eval(self, *columns: pd.Series[Any]) -> pd.DataFrame:
@@ -78,8 +80,6 @@ class IngestFunction(ScalarFunction):
                 record._replace(headers=self._named(values))
                 for record, *values in zip(records, *(each[whole] for each in columns[_FIXED:]), strict=True)
             ]
-        if self._ingest is None:
-            self._ingest = self._build()
         outcomes = self._ingest(records)
         self._metrics.count(self._ingest, outcomes, milliseconds.to_numpy(), time.time_ns() // 1_000_000)
         rows = iter(outcomes)
@@ -92,28 +92,40 @@ class IngestFunction(ScalarFunction):
         """The headers that are there; one without a value is taken for missing, since SQL tells no difference."""
         return {name: value for name, value in zip(self._headers, values, strict=True) if value is not None}
 
-    def _build(self) -> Ingest:
+    def _build(self) -> Built:
         settings = self._settings
-        space = self._patience(lambda: _space(settings))
-        embedder = EmbeddingClient(settings, space, self._patience, canary=self._patience(lambda: _canary(settings)))
-        decode, has_record = decoder_of(settings, space.model_name), partial(kafka.has_record, settings)
+        space, also = self._patience(lambda: _space(settings))
+        models = (space.model_name, *also.former_models)
+        canary = self._patience(lambda: _canary(settings))
+        embedder = EmbeddingClient(settings, space, self._patience, also=also.url, canary=canary)
+        decode, has_record = decoder_of(settings, *models), partial(kafka.has_record, settings)
         splitter = self._patience(lambda: splitter_of(settings, space))
         if splitter is None:
-            return Ingest(embedder, store.TableStore(settings, space, has_record), decode, self._patience)
+            table = MigratingStore(store.TableStore(settings, space, has_record), settings)
+            return _built(Ingest(embedder, table, decode, self._patience), space, table.close, embedder.close)
         documents = store.DocumentStore(settings, space, has_record)
-        return DocumentIngest(embedder, documents, decode, self._patience, splitter)
+        ingest = DocumentIngest(embedder, documents, decode, self._patience, splitter)
+        return _built(ingest, space, documents.close, embedder.close)
 
 
-def _space(settings: Settings) -> Space:
+def _built(ingest: Ingest, space: Space, *closing: Callable[[], None]) -> Built:
+    def close() -> None:
+        for each in closing:
+            each()
+
+    return Built(ingest, space, close)
+
+
+def _space(settings: Settings) -> tuple[Space, store.Service]:
     """The space that the table is pinned to; a TaskManager may have been given another table than the submitter's."""
     with store.database(settings) as connection:
-        pinned = store.read_space(connection, settings)
+        pinned, also = store.read_space(connection, settings), store.read_service(connection, settings)
     if pinned is None:
         pinned = embedding.read_space(settings)
         splitter = splitter_of(settings, pinned)
         identity = splitter.identity if splitter else None
         store.prepare(settings, pinned, splitting=identity, canary=embedding.read_canary(settings))
-    return pinned
+    return pinned, also
 
 
 def _canary(settings: Settings) -> Vectors | None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from pyflink.metrics import MetricGroup
 
-    from embedstream.ingest import Ingest, Outcome
+    from embedstream.ingest import Outcome
+    from embedstream.migrate.following import Following
     from embedstream.retry import Patience
 
 Milliseconds = npt.NDArray[np.int64]
@@ -62,7 +63,7 @@ class JobMetrics:
         for percent in PERCENTILES:
             group.gauge(f"latency_p{percent}_ms", lambda percent=percent: self._window.percentile(percent))
 
-    def count(self, ingest: Ingest, outcomes: Sequence[Outcome], recorded: Milliseconds, now_ms: int) -> None:
+    def count(self, ingest: Following, outcomes: Sequence[Outcome], recorded: Milliseconds, now_ms: int) -> None:
         """Add a batch: its outcomes, and the ages that its records had when they were committed."""
         kinds = [item.kind for outcome in outcomes for item in outcome.items.values() or (outcome,)]
         for kind, number in Counter(kinds).items():

@@ -51,8 +51,8 @@ class Bounds(NamedTuple):
 class Seeker:
     """Knows the records that are about an id; one that is rejected or filtered is, where its key names the id."""
 
-    def __init__(self, settings: Settings, model_name: str | None) -> None:
-        self.decode = decoder_of(settings, model_name)
+    def __init__(self, settings: Settings, model_name: str | None, *former_models: str) -> None:
+        self.decode = decoder_of(settings, model_name, *former_models)
         self.headers = headers_of(settings)
         self._is_default = settings.decoding is None or settings.decoding.is_default
 

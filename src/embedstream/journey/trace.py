@@ -88,7 +88,8 @@ class _Trace:
         space = store.pinned_space(connection, settings)
         store.check_order(store.read_terms(connection, settings), settings)
         self.ids: list[str] = []
-        self.seeker = Seeker(settings, space.model_name)
+        former = store.read_service(connection, settings).former_models
+        self.seeker = Seeker(settings, space.model_name, *former)
         self.found = Found(self.ids, self.seeker)
         self.comparison = Comparison(settings, connection, space, silently, self.ids)
         self._settings = settings

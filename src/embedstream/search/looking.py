@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 from psycopg.sql import SQL, Composable
 
-from embedstream import canary, store
+from embedstream import store
+from embedstream.errors import SpaceMoved
 from embedstream.search.answer import Answer, Chunk, Hit, Places
 from embedstream.search.filters import compile_filter
 from embedstream.search.found import FUSED_WINDOWS, WINDOWS, Found, Lists
@@ -24,7 +25,6 @@ from embedstream.store.words import WORDS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from embedstream.canary import Vectors
     from embedstream.search.answer import Method
     from embedstream.search.found import Key
     from embedstream.search.request import Request
@@ -32,23 +32,28 @@ if TYPE_CHECKING:
 
 
 class Table(NamedTuple):
-    """What a search has to know of its table."""
+    """What a search has to know of its table; `service_url` is the address that a migration left with it, `canary` as
+    tables keep it.
+    """
 
     space: Space
     is_chunked: bool
-    canary: Vectors | None = None
+    service_url: str | None = None
+    canary: bytes | None = None
 
     @classmethod
     def read(cls, connection: psycopg.Connection[Any], settings: Settings) -> Table:
-        """Raises ConfigError where there is none. In one statement, and not in a transaction, which it might end."""
+        """Raises ConfigError where there is none, which ends a transaction. In one statement."""
         space = store.Names.of(settings.pgvector_table).space
         with suppress(psycopg.errors.UndefinedTable):
             # Columns that tables of an earlier version lack are none's.
             for (facts,) in connection.execute(SQL("SELECT to_jsonb(pinned) FROM {} AS pinned").format(space)):
                 named = Space(*(facts[name] for name in Space._fields))
                 kept = facts.get("canary")
-                vectors = canary.unpack(bytes.fromhex(kept[2:])) if kept else None
-                return cls(named, facts.get("splitting") is not None, vectors)
+                return cls(
+                    named, facts.get("splitting") is not None, facts.get("service_url"),
+                    bytes.fromhex(kept.removeprefix("\\x")) if kept else None,
+                )  # fmt: skip
         raise store.no_table(settings)
 
 
@@ -67,7 +72,10 @@ def look(
     request: Request,
     vector: Sequence[float] | None,
 ) -> Answer:
-    """The answer of one moment; `vector` is that of the query, None where the request has no words to embed."""
+    """The answer of one moment; `vector` is that of the query, None where the request has no words to embed.
+
+    Raises SpaceMoved where the table is of another space than `table` says.
+    """
     with connection.transaction():
         return _Look(connection, settings, table, request, vector).answer()
 
@@ -83,6 +91,7 @@ class _Look:
     ) -> None:
         self._connection = connection
         self._settings = settings
+        self._table = table
         self._request = request
         self._is_chunked = table.is_chunked
         self._is_grouped = request.group_by is not None and table.is_chunked
@@ -101,7 +110,10 @@ class _Look:
 
     def answer(self) -> Answer:
         self._connection.execute(self._statements["snapshot"])
+        self._connection.execute(self._statements["hold"])
         self._connection.execute(self._statements["tune"])
+        if Table.read(self._connection, self._settings) != self._table:
+            raise SpaceMoved(f"table {self._settings.pgvector_table} holds vectors of another space now")
         store.see_pgvector(self._connection)
         freshness = store.statements(self._settings.pgvector_table, "freshness.sql")
         as_of = read_as_of(self._connection, self._settings, freshness)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from psycopg_pool import ConnectionPool
 
-from embedstream import embedding, store
-from embedstream.errors import ConfigError, Rejected
+from embedstream import canary, embedding, store
+from embedstream.errors import ConfigError, Rejected, SpaceMoved
 from embedstream.retry import Patience
 from embedstream.search.freshness import read_as_of, wait_until
 from embedstream.search.looking import Table, look
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from embedstream.search.answer import Answer
     from embedstream.search.request import Request
     from embedstream.settings import Settings
-    from embedstream.space import Space
 
     Connect: TypeAlias = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
     Embed: TypeAlias = Callable[[Table, str], Any]
@@ -46,15 +46,19 @@ def search(settings: Settings, request: Request) -> Answer:
         def connect() -> Iterator[psycopg.Connection[Any]]:
             yield connection
 
-        return _answer(settings, request, connect, lambda table, words: _embed(settings, table, words))
+        def embed(table: Table, words: str) -> Any:  # noqa: ANN401 - Embedded | Rejected
+            return embedding.embed_query(settings, table.space, words, **_where(table))
+
+        return _answer(settings, request, connect, embed)
 
 
 class Searcher:
-    """Answers searches for as long as a process lives, from any thread: it keeps connections, and one HTTP client."""
+    """Answers searches for as long as a process lives, from any thread: it keeps connections, and an HTTP client."""
 
     def __init__(self, settings: Settings, connections: int = 8) -> None:
         self._settings = settings
-        self._client: tuple[Space, embedding.EmbeddingClient] | None = None
+        self._clients: dict[Table, embedding.EmbeddingClient] = {}
+        self._lock = threading.Lock()
         self._pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
             kwargs=lambda: store.parameters(settings), configure=store.configure, min_size=1, max_size=connections,
             timeout=_CONNECTION_SECONDS, check=ConnectionPool.check_connection, name="search", open=True,
@@ -68,8 +72,8 @@ class Searcher:
 
     def close(self) -> None:
         self._pool.close()
-        if self._client:
-            self._client[1].close()
+        for client in self._clients.values():
+            client.close()
 
     def search(self, request: Request) -> Answer:
         """As `search`; raises StoreUnavailable where no connection is to be had."""
@@ -82,14 +86,24 @@ class Searcher:
 
     def _embed(self, table: Table, words: str) -> Any:  # noqa: ANN401 - Embedded | Rejected
         """A table of another model takes another client: each checks that the service has the one of its own."""
-        space = table.space
-        if self._client is None or self._client[0] != space:
-            client = embedding.EmbeddingClient(self._settings, space, Patience(), canary=table.canary)
-            self._client = space, client
-        return self._client[1].embed_query(words)
+        with self._lock:
+            client = self._clients.get(table)
+            if client is None:
+                client = embedding.EmbeddingClient(self._settings, table.space, Patience(), **_where(table))
+                self._clients[table] = client
+        return client.embed_query(words)
 
 
 def _answer(settings: Settings, request: Request, connect: Connect, embed: Embed) -> Answer:
+    """Where the table goes to another space between the query's vector and the look, all is asked anew."""
+    while True:
+        try:
+            return _try(settings, request, connect, embed)
+        except SpaceMoved:
+            continue
+
+
+def _try(settings: Settings, request: Request, connect: Connect, embed: Embed) -> Answer:
     with connect() as connection:
         table = Table.read(connection, settings)
     began = time.perf_counter()
@@ -105,8 +119,9 @@ def _answer(settings: Settings, request: Request, connect: Connect, embed: Embed
     return answer
 
 
-def _embed(settings: Settings, table: Table, words: str) -> Any:  # noqa: ANN401 - as above
-    return embedding.embed_query(settings, table.space, words, table.canary)
+def _where(table: Table) -> dict[str, Any]:
+    """By what the service is known that has the table's model."""
+    return {"also": table.service_url, "canary": canary.unpack(table.canary) if table.canary else None}
 
 
 def _vector(request: Request, table: Table, embed: Embed) -> list[float] | None:

@@ -15,7 +15,9 @@ SELECT
 FROM pg_class AS c
 WHERE c.oid IN (
     SELECT unnest(ARRAY[p.oid, p.reltoastrelid]) FROM pg_class AS p
-    WHERE p.oid IN (%(table)s::regclass, %(documents)s::regclass)
+    WHERE p.oid IN (
+        %(table)s::regclass, %(documents)s::regclass, to_regclass(%(next)s), to_regclass(%(previous)s)
+    )
 )
 ORDER BY 1
 

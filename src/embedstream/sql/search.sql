@@ -4,6 +4,10 @@
 -- Progress and rows are of one moment.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
 
+-- name: hold
+-- Before the snapshot: a table that another one replaces would be seen as it was, under a name that is not.
+LOCK TABLE {vectors} IN ACCESS SHARE MODE
+
 -- name: tune
 -- A plan that is kept was made under the settings of its moment: an exact search could get the index's.
 -- A scan that begins where another one is, or that several share, gives other rows each time it ends early.

@@ -23,6 +23,18 @@ SELECT canary FROM {space}
 -- name: keep_canary
 UPDATE {space} SET canary = %s WHERE canary IS NULL
 
+-- name: watch
+-- What a writer asks now and then: whether its vectors still belong there, and whether the table is about to move.
+SELECT model_name, model_revision, dimension, normalised, max_tokens, to_regclass({migration_name}) IS NOT NULL
+FROM {space}
+
+-- name: read_service
+SELECT service_url, former_models FROM {space}
+
+-- name: hold
+-- Whoever asks for it first in a transaction sees one table under the name until that ends.
+LOCK TABLE {table} IN ACCESS SHARE MODE
+
 -- name: limits
 -- Of the role or the database, they are meant for queries. And a plan that was made when a table was small would read all
 -- of it when it is not: none that does is meant here.

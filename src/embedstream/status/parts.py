@@ -6,9 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream import canary, embedding, flink, kafka, store
+from embedstream import canary, embedding, flink, kafka, services, store
 from embedstream.errors import EmbedstreamError
 from embedstream.index.state import Catalog
+from embedstream.migrate.standing import Standing as Migrating
+from embedstream.migrate.standing import read_standing
 from embedstream.standing import Standing, look
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Rows:
     late: int | None = None
     losses: str = ""
     forgotten: tuple[str, ...] = ()
+    migration: Migrating | None = None
 
 
 class Work(NamedTuple):
@@ -80,6 +83,7 @@ def read_rows(settings: Settings) -> Rows:
         return Rows(
             counts.rows, counts.deleted, _versions(connection, names), index,
             late=counts.late, losses=store.losses(counts), forgotten=tuple(store.read_forgotten(connection, settings)),
+            migration=read_standing(connection, settings),
         )  # fmt: skip
 
 
@@ -114,11 +118,12 @@ def read_service(settings: Settings) -> Service:
     """Where the database is away, nobody tells whether a remote server's vectors moved."""
     timeout = min(_SERVICE_TIMEOUT, settings.embedding_service_timeout)
     settings = settings.model_copy(update={"embedding_service_timeout": timeout})
-    space, remote = str(embedding.read_space(settings)), embedding.read_remote(settings)
+    own, space = services.find(settings)
+    remote = embedding.read_remote(own)
     if remote is None:
-        return Service(space)
+        return Service(str(space))
     standstill = remote["standstill"]
-    return Service(space, remote, standstill["message"] if standstill else _moved(settings))
+    return Service(str(space), remote, standstill["message"] if standstill else _moved(own))
 
 
 def _moved(settings: Settings) -> str | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from embedstream.index.state import Index
     from embedstream.kafka import Position
+    from embedstream.migrate.standing import Standing
     from embedstream.settings import Settings
     from embedstream.store import Progress
 
@@ -71,8 +72,9 @@ class Status:
     `lag` is `unread`: what a reader of committed records would still get beyond `next` of the partitions, which moves
     with the table where that keeps progress (`counted_by`), else in steps with the checkpoints. `rate` is in rows per
     second that took effect, measured over `seconds`. The job's numbers count from the start of its operators.
-    `group_members` are consumers that subscribed with the job's group. `troubles` are those between table and topic,
-    and that of a remote server behind the service; `remote_eta_seconds` is how long the backlog takes at its rate.
+    `migration` is there while the table is on its way to another model. `group_members` are consumers that subscribed
+    with the job's group. `troubles` are those between table and topic, and that of a remote server behind the service;
+    `remote_eta_seconds` is how long the backlog takes at its rate.
     """
 
     topic: str
@@ -104,6 +106,7 @@ class Status:
     service: str | None = None
     remote: dict[str, Any] | None = None
     remote_eta_seconds: float | None = None
+    migration: Standing | None = None
     waits_for: list[str] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
@@ -171,6 +174,7 @@ class Observer:
             deleted=rows.deleted,
             index=rows.index,
             late=rows.late,
+            migration=rows.migration,
             losses=[*rows.forgotten, *([rows.losses] if rows.losses else [])],
         )
         if before is None:

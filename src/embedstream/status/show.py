@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from embedstream.display import duration
 from embedstream.index.state import as_line as index_as_line
+from embedstream.migrate.standing import as_line as as_migration
 from embedstream.remote import as_line
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def as_text(status: Status) -> str:
         ("backlog", _backlog(status)),
         (f"table {status.table}", _table(status)),
         ("index", _index(status)),
+        *([("migration", as_migration(status.migration))] if status.migration else []),
         ("outcomes", _counts(status.outcomes)),
         ("work", _counts(status.counts)),
         ("latency", _latency(status)),

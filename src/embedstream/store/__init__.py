@@ -12,7 +12,15 @@ from embedstream.store.connection import (
     trouble,
     without_limits,
 )
-from embedstream.store.names import Names, columns, documents_for, documents_of, statements
+from embedstream.store.names import (
+    Names,
+    columns,
+    documents_for,
+    documents_of,
+    migration_of,
+    model_check,
+    statements,
+)
 from embedstream.store.origin import remedy as space_remedy
 from embedstream.store.progress import Forgotten, Progress, keeps_progress, read_forgotten, read_progress
 from embedstream.store.rights import lacking_rights
@@ -25,8 +33,20 @@ from embedstream.store.schema import (
     prepare,
     see_pgvector,
     vector_type,
+    vectors_view,
 )
-from embedstream.store.space import Terms, check_order, no_table, pinned_space, read_canary, read_space, read_terms
+from embedstream.store.space import (
+    Service,
+    Terms,
+    check_order,
+    no_table,
+    pinned_space,
+    read_canary,
+    read_service,
+    read_space,
+    read_terms,
+    still_holds,
+)
 from embedstream.store.splitting import check_splitting, read_splitting
 from embedstream.store.submission import (
     Counts,
@@ -47,6 +67,7 @@ __all__ = [
     "Forgotten",
     "Names",
     "Progress",
+    "Service",
     "TableStore",
     "Terms",
     "adopt",
@@ -69,6 +90,8 @@ __all__ = [
     "lacks",
     "lock",
     "losses",
+    "migration_of",
+    "model_check",
     "need_session",
     "no_table",
     "parameters",
@@ -79,6 +102,7 @@ __all__ = [
     "read_counts",
     "read_forgotten",
     "read_progress",
+    "read_service",
     "read_space",
     "read_splitting",
     "read_terms",
@@ -87,8 +111,10 @@ __all__ = [
     "see_pgvector",
     "space_remedy",
     "statements",
+    "still_holds",
     "translated",
     "trouble",
     "vector_type",
+    "vectors_view",
     "without_limits",
 ]

@@ -55,6 +55,17 @@ def documents_of(table: str) -> Identifier:
     return Identifier(*schema, f"{name}_documents")
 
 
+def migration_of(table: str) -> Identifier:
+    """The relation that says how far a table is on its way to another space; there while it is."""
+    *schema, name = table.split(".")
+    return Identifier(*schema, f"{name}_migration")
+
+
+def model_check(table: str) -> str:
+    """The constraint that keeps vectors of another model out; among the table's own it is the first to be looked at."""
+    return f"{table.rpartition('.')[2]}_by_model"
+
+
 def documents_for(settings: Settings) -> Identifier:
     """What has a row for each id of the table."""
     table = settings.pgvector_table
@@ -68,7 +79,11 @@ def statements(table: str, file: str = "statements.sql", /, **others: Composable
     id: the table itself, unless it holds chunks (see `documents_for`). `others` may stand in for a relation, too.
     """
     names = Names.of(table)._asdict()
-    filled = {**names, "table_name": Literal(names["table"].as_string()), "documents": names["table"], **others}
+    literals = {
+        "table_name": Literal(names["table"].as_string()),
+        "migration_name": Literal(migration_of(table).as_string()),
+    }
+    filled = {**names, **literals, "documents": names["table"], **others}
     found: dict[str, Composed] = {}
     for name, body in _bodies(file):
         found[name] = SQL(body).format(**{**found, **filled})

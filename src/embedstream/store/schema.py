@@ -154,6 +154,16 @@ def vector_type(dimension: int, schema: str | None = None) -> tuple[str, Compose
     raise ConfigError(f"{dimension} are more than the {max(_TYPES)} dimensions that pgvector can index")
 
 
+def vectors_view(table: str, dimension: int) -> Composed:
+    """What makes the view of a table of whole texts."""
+    text = (resources.files("embedstream.sql") / _FILES[False]).read_text(encoding="utf-8")
+    _, type_ = vector_type(dimension)
+    names = Names.of(table)
+    return SQL(text[text.index("CREATE OR REPLACE VIEW") :]).format(
+        vectors=names.vectors, table=names.table, vector=type_
+    )
+
+
 def _schema(table: str, dimension: int, *, is_chunked: bool) -> Composed:
     names: dict[str, Identifier] = {**Names.of(table)._asdict(), "documents": documents_of(table)}
     check = Identifier(f"{table.rpartition('.')[2]}_dimension")

@@ -41,6 +41,30 @@ def read_space(connection: psycopg.Connection[Any], settings: Settings) -> Space
     return Space(*row) if row else None
 
 
+class Service(NamedTuple):
+    """What a migration left with a table: the `url` of the service of its space, and the models that it had before."""
+
+    url: str | None = None
+    former_models: tuple[str, ...] = ()
+
+
+def read_service(connection: psycopg.Connection[Any], settings: Settings) -> Service:
+    """Nothing where the table never went to another space."""
+    if "service_url" not in columns(connection, Names.of(settings.pgvector_table).space):
+        return Service()
+    row = connection.execute(statements(settings.pgvector_table)["read_service"]).fetchone()
+    return Service(row[0], tuple(row[1])) if row else Service()
+
+
+def still_holds(connection: psycopg.Connection[Any], settings: Settings, space: Space) -> bool:
+    """Whether the table holds vectors of this space, now and until the transaction ends.
+
+    To be asked before anything else in a transaction: a cut-over waits for its end then, and else came before it.
+    """
+    connection.execute(statements(settings.pgvector_table)["hold"])
+    return read_space(connection, settings) == space
+
+
 def pinned_space(connection: psycopg.Connection[Any], settings: Settings) -> Space:
     """As `read_space`; raises ConfigError where there is no table."""
     space = read_space(connection, settings)

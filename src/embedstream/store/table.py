@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 
 from embedstream.decode.message import Delete, Version
-from embedstream.errors import StoreUnavailable
+from embedstream.errors import SpaceMoved, StoreUnavailable
 from embedstream.ingest import Change, Known, Written
+from embedstream.space import Space
 from embedstream.store import refusals, rows
 from embedstream.store.connection import connect, is_pooled, trouble
-from embedstream.store.names import statements
+from embedstream.store.names import model_check, statements
 from embedstream.store.progress import Forgotten, Stands
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from embedstream.ingest import Advance, Place
     from embedstream.settings import Settings
-    from embedstream.space import Space
     from embedstream.store.progress import HasRecord
 
     Cursor = psycopg.Cursor[Any]
@@ -58,6 +58,14 @@ class TableStore:
         if self._connection:
             self._connection.close()
         self._connection = None
+
+    def is_migrating(self) -> bool:
+        """Whether the table is on its way to another space; raises SpaceMoved where it has arrived in one."""
+        with self._connected() as connection:
+            row = connection.execute(self._sql["watch"]).fetchone()
+        if row is None or Space(*row[:-1]) == self._space:
+            return bool(row and row[-1])
+        raise SpaceMoved(f"table {self._settings.pgvector_table} holds vectors of {Space(*row[:-1])} now")
 
     def resume(self, starts: Mapping[Place, int]) -> None:
         if self._stands.are_new(starts):
@@ -161,6 +169,8 @@ class TableStore:
         except refusals.RowRefused:
             raise
         except psycopg.Error as exc:
+            if exc.diag.constraint_name == model_check(self._settings.pgvector_table):
+                raise SpaceMoved(f"table {self._settings.pgvector_table} takes no vectors of {self._space}") from exc
             if refusals.is_of_the_row(exc, self._connection, self._settings):
                 raise
             self.close()

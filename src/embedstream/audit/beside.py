@@ -1,0 +1,64 @@
+"""The table that a migration keeps beside the one that is audited: whether it is the same, but for its vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedstream.embedding import EmbeddingClient
+from embedstream.ingest import Embedded
+from embedstream.migrate.relations import beside, ready
+from embedstream.migrate.state import read
+from embedstream.retry import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from embedstream.settings import Settings
+
+_LEAST_COSINE = 0.9999
+
+
+class Beside(NamedTuple):
+    """`pending` rows lack their vector, `uncopied` are yet to come; `wrong` are neither, and not as the table's own, or
+    have a vector that is none of their text.
+    """
+
+    table: str
+    rows: int
+    pending: int
+    uncopied: int
+    wrong: int
+    sampled: int
+
+
+def look(connection: psycopg.Connection[Any], settings: Settings, sample: int) -> Beside | None:
+    """In the transaction of the audit; None where the table is not being migrated."""
+    migration = read(connection, settings)
+    if migration is None:
+        return None
+    sql, found = ready(connection, settings, migration.role)
+    facts = {"dimension": found.space.dimension, "normalised": found.space.normalised}
+    rows, pending, uncopied, wrong = connection.execute(sql["judge"], facts).fetchall()[0]
+    chosen = connection.execute(sql["sample"], {"count": sample}).fetchall() if sample else []
+    own = settings.model_copy(update={"embedding_service_url": found.service_url})
+    if chosen:
+        with EmbeddingClient(own, found.space, Patience()) as client:
+            wrong += sum(not each for each in alike(client, chosen).values())
+    return Beside(beside(settings, migration.role).pgvector_table, rows, pending, uncopied, wrong, len(chosen))
+
+
+def alike(client: EmbeddingClient, rows: Sequence[tuple[str, str, list[float]]]) -> dict[str, bool]:
+    """Whether the vector of each row (id, text, vector) is the one that the service gives for its text."""
+    results = [pair for part in client.embed([text for _, text, _ in rows]) for pair in part]
+    return {rows[at][0]: _is_alike(rows[at][2], result) for at, result in results}
+
+
+def _is_alike(stored: list[float], result: object) -> bool:
+    if not isinstance(result, Embedded):
+        return False
+    ours, theirs = np.array(stored, np.float64), result.vector.astype(np.float64)
+    return bool(ours @ theirs >= _LEAST_COSINE * np.linalg.norm(ours) * np.linalg.norm(theirs))

@@ -1,0 +1,74 @@
+"""Keeps ingesting while the table moves from one space to another."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from embedstream.errors import SpaceMoved, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedstream.decode.message import Record
+    from embedstream.ingest import Ingest, Outcome
+    from embedstream.retry import Patience
+    from embedstream.space import Space
+
+logger = logging.getLogger(__name__)
+
+
+class Built(NamedTuple):
+    """An ingest for a table of one space, and what gives back what it holds."""
+
+    ingest: Ingest
+    space: Space
+    close: Callable[[], None]
+
+
+class Following:
+    """An ingest that is built at its first batch, and anew whenever the table was cut over to another space.
+
+    A batch that meets a cut-over is ingested again as a whole: what of it was written by then is there already. The
+    counts of texts are those of all that were built.
+    """
+
+    def __init__(self, build: Callable[[], Built], patience: Patience) -> None:
+        self._build = build
+        self._patience = patience
+        self._built: Built | None = None
+        self._embedded = 0
+        self._known = 0
+
+    @property
+    def texts_embedded(self) -> int:
+        return self._embedded + (self._built.ingest.texts_embedded if self._built else 0)
+
+    @property
+    def texts_known(self) -> int:
+        return self._known + (self._built.ingest.texts_known if self._built else 0)
+
+    def __call__(self, records: Sequence[Record]) -> list[Outcome]:
+        while True:
+            built = self._built = self._built or self._build()
+            try:
+                return built.ingest(records)
+            except SpaceMoved as exc:
+                logger.info("%s: going on with its model", exc, extra={"action": "space moved"})
+                self._close(built)
+                self._built = self._patience(partial(self._another, built.space))
+
+    def _another(self, former: Space) -> Built:
+        built = self._build()
+        if built.space == former:
+            built.close()
+            raise StoreUnavailable(
+                f"the table takes no vectors of {former}, but says that it holds them: somebody changed one of the two"
+            )
+        return built
+
+    def _close(self, built: Built) -> None:
+        self._embedded, self._known = self.texts_embedded, self.texts_known
+        self._built = None
+        built.close()
