@@ -35,7 +35,6 @@ _AWAY = frozenset({502, 503, 504})
 _BUSY_OR_AWAY = frozenset({408, 425, 429}) | _AWAY
 _OF_REMOTE = ("remote_", "space_moved", "daily_limit")
 _CANARY_SECONDS = 3600.0
-_CANARY = "A text that every model can embed."
 
 
 class EmbeddingClient:
@@ -109,7 +108,7 @@ class EmbeddingClient:
 
     def _try_canary(self) -> None:
         try:
-            self._request([_CANARY])
+            self._request([canaries.TEXTS[0]])
         except Failed as exc:
             raise EmbeddingUnavailable(f"the embedding service fails on every text: {exc}") from exc
 
