@@ -61,9 +61,11 @@ soak: setup ## load the embedding service at random and watch its memory (SOAK_M
 	$(PYTEST) -s tests/soak
 
 .PHONY: e2e-flink
-e2e-flink: setup .venv-workers/installed ## submit to a stock Flink whose workers have an environment of their own (three minutes)
+e2e-flink: CLUSTER := $(PYTEST) -m cluster tests/integration/test_flink_cluster.py
+e2e-flink: setup .venv-workers/installed ## submit to a stock Flink, and to one whose workers have an environment of their own (six minutes)
+	$(CLUSTER)
 	.venv-workers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
-	FLINK_WORKERS_PYTHON=$(CURDIR)/.venv-workers/bin/python $(PYTEST) -p no:randomly tests/integration/test_flink_cluster.py
+	FLINK_WORKERS_PYTHON=$(CURDIR)/.venv-workers/bin/python $(CLUSTER)
 
 # As docs/howto/your-flink.md has it.
 .venv-workers/installed: requirements/flink.txt

@@ -26,7 +26,7 @@ from support.stack import wait
 
 AUTHORIZATION = "Bearer of-the-proxy"
 # Starting a cluster and submitting takes a minute, and much more where other work has the machine.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 def with_tls(listener, certificate):

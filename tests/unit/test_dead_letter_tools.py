@@ -241,7 +241,7 @@ def test_a_mark_says_no_more_than_was_looked_at(monkeypatch, extent, again, sent
 
 
 def test_a_rehearsal_tells_what_decoding_would_make_of_it(monkeypatch):
-    monkeypatch.setattr(rehearsal, "_model_name", lambda _: None)
+    monkeypatch.setattr(rehearsal, "_models", lambda _: (None,))
     tell = rehearsal.foretelling(load_settings())
     for value, becomes in (
         (b'{"id": "a", "text": "b"}', "stored as a"), (None, "deletes k"), (b"{", "rejected again: not_json"),

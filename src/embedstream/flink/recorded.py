@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 # What no job reads: of the service, of who looks after the pipeline, and of the way to the cluster.
 _OF_OTHERS = (
-    "embedding_accept_", "embedding_drain_seconds", "embedding_engine", "embedding_host", "embedding_max_",
-    "embedding_model", "embedding_port", "embedding_precision", "embedding_queue_texts", "embedding_read_seconds",
-    "embedding_threads",
-    "embedstream_cache_dir", "embedstream_file", "flink_home", "flink_rest_", "health_", "index", "log_level",
-    "remote_",
+    "embedding_accept_", "embedding_batch_tokens", "embedding_device", "embedding_dimensions",
+    "embedding_drain_seconds", "embedding_engine", "embedding_host", "embedding_max_", "embedding_model",
+    "embedding_port", "embedding_precision", "embedding_prompt_", "embedding_queue_texts", "embedding_read_seconds",
+    "embedding_threads", "embedstream_cache_dir", "embedstream_file", "flink_home", "flink_rest_", "health_", "hf_",
+    "index", "log_level", "remote_",
 )  # fmt: skip
 _KEPT_BACK = ("kafka_sasl",)
 MAPPING_HASH = "MAPPING_HASH"
