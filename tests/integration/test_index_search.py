@@ -26,7 +26,7 @@ def test_queries_of_the_view_and_the_search_use_it(database, dimension, type_):
         explained = "EXPLAIN SELECT id FROM text_message_vectors ORDER BY embedding <=> %s LIMIT 5"
         plan = str(connection.execute(explained, [str(vector.tolist())]).fetchall())
         assert f"Index Scan using {NAME}" in plan
-        hits = nearest(connection, database, vector, 5)
+        hits = nearest(connection, database, vector, 5, ef_search=300)
         scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = %s"
         connection.execute("SELECT pg_stat_force_next_flush()")
         assert connection.execute(scans, [NAME]).fetchone() > (0,)
