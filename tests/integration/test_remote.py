@@ -103,9 +103,9 @@ def test_vectors_that_moved_are_not_mixed_in(service, moved_service, database):
         store.prepare(moved, space, canary=embedding.read_canary(moved))
     with store.database(own) as connection:
         kept = store.read_canary(connection, own)
-    assert not isinstance(embedding.embed_query(own, space, "words", kept), Rejected)
+    assert not isinstance(embedding.embed_query(own, space, "words", canary=kept), Rejected)
     with pytest.raises(EmbeddingUnavailable, match=r"space_moved.*PGVECTOR_TABLE"):
-        embedding.embed_query(moved, space, "words", kept)
+        embedding.embed_query(moved, space, "words", canary=kept)
     assert waited(lambda patience: embed(moved, space, patience, kept)).startswith("space_moved")
     assert "space_moved" in parts.read_service(moved).trouble
     assert parts.read_service(own).trouble is None

@@ -171,7 +171,7 @@ def run(chunked, monkeypatch):
     """`embedstream search` for words of which the vector is QUERY."""
     for name in ("pgvector_host", "pgvector_port", "pgvector_db"):
         monkeypatch.setenv(name.upper(), str(getattr(chunked, name)))
-    monkeypatch.setattr(embedding, "embed_query", lambda *_: Embedded(QUERY, 1, truncated=False))
+    monkeypatch.setattr(embedding, "embed_query", lambda *_, **__: Embedded(QUERY, 1, truncated=False))
 
     def run(*options):
         done = CliRunner().invoke(app, ["search", "words", "--count", "2", *options])

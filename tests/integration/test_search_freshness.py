@@ -43,7 +43,7 @@ class Service:
 @pytest.fixture
 def table(database, monkeypatch):
     monkeypatch.setattr(embedding, "EmbeddingClient", Service)
-    monkeypatch.setattr(embedding, "embed_query", lambda *_: Embedded(VECTORS[0], 1, False))
+    monkeypatch.setattr(embedding, "embed_query", lambda *_, **__: Embedded(VECTORS[0], 1, False))
     store.prepare(database, space(8))
     return database
 

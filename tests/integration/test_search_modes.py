@@ -415,7 +415,7 @@ def test_more_like_a_document_of_several_chunks(chunked):
 
 def test_a_command_s_search_takes_one_connection_and_waits_on_it(plain, monkeypatch):
     settings, connection = plain
-    monkeypatch.setattr(embedding, "embed_query", lambda *_: Embedded(QUERY, 1, False))
+    monkeypatch.setattr(embedding, "embed_query", lambda *_, **__: Embedded(QUERY, 1, False))
     connection.execute(
         "INSERT INTO text_message_embeddings_progress (topic, partition, next) VALUES ('text-messages', 3, 8)"
     )
