@@ -1,7 +1,6 @@
 """The promise on real parts: the table equals the topic."""
 
 import json
-import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pytest
 from embedstream.kafka import Outgoing
 from support.check import assert_table_equals_topic
 from support.stack import producing, suspended, wait
+from support.threads import repeated
 from support.traffic import Traffic, read_topic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -37,24 +37,17 @@ def test_the_table_equals_the_topic_whatever_the_traffic(stack):
 def reading_own_writes(stack):
     """Send a message, wait for its record in the console's search, and look: whether each was found."""
     url = f"{stack.parts()['console']['address']}/v1/search"
-    found, done = [], threading.Event()
+    found = []
 
     def work():
-        while not done.is_set():
-            id = f"user-{uuid.uuid4().hex}"
-            partition, offset = stack.place_of({"id": id, "text": f"A note of mine, {id}."})
-            body = {"query": id, "mode": "keyword", "wait_for": {partition: offset}, "timeout": 60}
-            answer = httpx.post(url, json=body, timeout=90)
-            found.append(answer.is_success and [hit["id"] for hit in answer.json()["hits"]] == [id])
+        id = f"user-{uuid.uuid4().hex}"
+        partition, offset = stack.place_of({"id": id, "text": f"A note of mine, {id}."})
+        body = {"query": id, "mode": "keyword", "wait_for": {partition: offset}, "timeout": 60}
+        answer = httpx.post(url, json=body, timeout=90)
+        found.append(answer.is_success and [hit["id"] for hit in answer.json()["hits"]] == [id])
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with repeated(work):
         yield found
-    finally:
-        done.set()
-        thread.join(120)
-    assert not thread.is_alive()
 
 
 def load(stack, traffic, batches=15):

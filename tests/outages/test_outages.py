@@ -1,7 +1,6 @@
 """Outages eleven times as long as the checkpoint time-out, under load: the job waits, and goes on where it was."""
 
 import shutil
-import threading
 import time
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ from embedstream import flink
 from support.check import assert_table_equals_topic
 from support.faults import environment_number
 from support.stack import producing, running_stack, suspended, wait
+from support.threads import repeated
 from support.traffic import Traffic
 
 CHECKPOINT_TIMEOUT = environment_number("OUTAGES_CHECKPOINT_TIMEOUT", 5)
@@ -54,22 +54,15 @@ def traffic(request):
 def console_open(stack):
     """Somebody looks at the overview all the time: the statuses of what it answers, and how long each took."""
     url = f"{stack.parts()['console']['address']}/parts/overview"
-    answers, closed = [], threading.Event()
+    answers = []
+    with httpx.Client(trust_env=False, timeout=60) as client:
 
-    def look():
-        with httpx.Client(trust_env=False, timeout=60) as client:
-            while not closed.wait(1.0):
-                answer = client.get(url)
-                answers.append((answer.status_code, answer.elapsed.total_seconds()))
+        def look():
+            answer = client.get(url)
+            answers.append((answer.status_code, answer.elapsed.total_seconds()))
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield answers
-    finally:
-        closed.set()
-        thread.join(90)
-    assert not thread.is_alive()
+        with repeated(look, pause=1.0):
+            yield answers
 
 
 @pytest.mark.parametrize(("part", "waits_for"), [("service", "service"), ("postgres", "database")])
