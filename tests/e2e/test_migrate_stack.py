@@ -36,9 +36,11 @@ def migrate(stack, step, *options):
 
 
 def killed(stack, seconds, *arguments):
-    """A command that is killed by SIGKILL."""
+    """A command that is killed by SIGKILL, so long after there is a migration."""
     command = [sys.executable, "-m", "embedstream", "migrate", *arguments]
     process = subprocess.Popen(command, env=stack.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    begun = "SELECT to_regclass('text_message_embeddings_migration') IS NOT NULL"
+    wait(lambda: stack.query(begun) == [(True,)], 60, "the migration to begin")
     time.sleep(seconds)
     process.kill()
     process.wait()
@@ -65,7 +67,7 @@ def test_another_model_and_back_under_traffic_and_kills(stack, other):
     stack.wait_until_done()
     start = ("start", "--service", other.url, "--share", "0.5")
     with producing(stack, (traffic.records(60) for _ in range(BATCHES)), 0.4):
-        killed(stack, 1.5, *start)
+        killed(stack, 0.2, *start)
         stack.python_workers()[0].kill()
         killed(stack, 2.5, *start)
         stack.kill("postgres")

@@ -11,7 +11,16 @@ from embedstream.service.engine.model import find_model, revision
 from embedstream.settings import Settings
 from support.tiny import BUILT, MODELS, ROTARY, SMALL, SMALL_TEXTS, TEXTS, expected, small_expected
 
+# This engine sets HF_HUB_OFFLINE, for good: a service has one engine. What the Hub's library reads of it when it is
+# imported is read before.
+importlib.import_module("huggingface_hub.constants")
 INSTALLED = importlib.util.find_spec("sentence_transformers") is not None
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """As it was, after the test."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
 
 
 def load(directory, **fields):
