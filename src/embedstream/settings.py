@@ -119,6 +119,17 @@ class Settings(RemoteSettings, BaseSettings):
         ge=1,
         description="fewest rows with which indexes are built by themselves; below it searches are fast",
     )
+    index_type: Literal["vector", "halfvec", "bit"] = Field(
+        "vector",
+        description="what the vector index holds of each number: all of it, half of it, or its sign "
+        "(more than 2000 dimensions are never held as they are)",
+    )
+    index_rerank: int = Field(
+        100,
+        ge=25,
+        le=1000,
+        description="rows of a `bit` index that are compared exactly for each 25 that are looked for",
+    )
     index_memory_mb: int = Field(
         512, ge=1, description="most memory for building the index, in MiB; a graph that needs more is built slowly"
     )

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 from embedstream import embedding, kafka, store
 from embedstream.doctor import CHECKS, examine
 from embedstream.errors import ConfigError
+from embedstream.index.build import build
 from embedstream.jars import locked_jars
 from embedstream.kafka import Outgoing
 from embedstream.space import Origin
@@ -158,6 +159,23 @@ def test_an_index_that_is_invalid(prepared):
         connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass")
     found = states(prepared)["database.index"]
     assert (found.state, found.remedy) == ("warn", "embedstream index build")
+
+
+def test_an_index_of_another_type_than_is_asked_for(prepared):
+    build(prepared)
+    found = states(prepared, index_type="bit")["database.index"]
+    assert found.state == "warn"
+    assert "holds vector, INDEX_TYPE asks for bit" in found.fact
+    build(prepared.model_copy(update={"index_type": "bit"}))
+    assert states(prepared, index_type="bit")["database.index"].state == "ok"
+
+
+def test_a_pgvector_that_may_damage_an_index(prepared):
+    with store.connect(prepared) as connection:
+        connection.execute("UPDATE pg_extension SET extversion = '0.8.3' WHERE extname = 'vector'")
+    found = states(prepared)["database.extension"]
+    assert found.state == "warn"
+    assert "REINDEX" in found.remedy
 
 
 def test_a_foreign_table(world):

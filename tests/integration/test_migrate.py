@@ -207,7 +207,9 @@ def test_a_worker_that_slept_through_the_cut_over_writes_no_vector_of_the_old_sp
     alike.close()
 
 
-def test_indexes_and_rights_come_along(settings, services):
+@pytest.mark.parametrize("type_", ["vector", "halfvec", "bit"])
+def test_indexes_and_rights_come_along(settings, services, type_):
+    settings = settings.model_copy(update={"index_type": type_})
     execute(
         settings, "CREATE ROLE reader_of_migrations; GRANT SELECT ON text_message_embeddings TO reader_of_migrations"
     )

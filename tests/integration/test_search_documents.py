@@ -20,7 +20,7 @@ from embedstream.search import neighbours
 from embedstream.search.answer import Chunk
 from embedstream.search.searcher import Searcher
 from embedstream.settings import load_settings
-from support.index import NAME, fill, space
+from support.index import fill, look, space
 from support.search import nearest, where
 from support.tokenizers import words
 
@@ -62,9 +62,10 @@ def chunked(postgres, chunks):
         yield settings
 
 
-@pytest.fixture(scope="module")
-def indexed(postgres, chunks):
+@pytest.fixture(scope="module", params=["vector", "halfvec"])
+def indexed(request, postgres, chunks):
     with chunk_table(postgres, chunks) as settings:
+        settings = settings.model_copy(update={"index_type": request.param})
         build(settings)
         yield settings
 
@@ -125,11 +126,12 @@ def test_a_document_that_fills_the_first_candidates_hides_no_other(indexed, chun
         scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = %s"
         assert {hit.id for hit in nearest(connection, indexed, QUERY, 200)} == {"long"}
         connection.execute("SELECT pg_stat_force_next_flush()")
-        before = connection.execute(scans, [NAME]).fetchone()[0]
+        name = look(indexed).name
+        before = connection.execute(scans, [name]).fetchone()[0]
         found = nearest_documents(connection, indexed, QUERY, 10)
         exact = nearest_documents(connection, indexed, QUERY, 10, exact=True)
         connection.execute("SELECT pg_stat_force_next_flush()")
-        assert connection.execute(scans, [NAME]).fetchone()[0] > before
+        assert connection.execute(scans, [name]).fetchone()[0] > before
         assert connection.execute("SHOW hnsw.ef_search").fetchone() == ("40",)
     check(exact, expected(chunks, 10))
     # An index may miss a neighbour: what it gives is right all the same.

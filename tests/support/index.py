@@ -48,6 +48,11 @@ def look(settings, kind="vector"):
         return Catalog(connection, settings, kind).look()
 
 
+def look_at_build(settings, kind):
+    with store.connect(settings) as connection:
+        return Catalog(connection, settings, kind).look_for_built()
+
+
 @contextmanager
 def held_build(settings, **options):
     """A build that cannot end before the block does: at last it waits for a transaction that is older."""
@@ -66,7 +71,7 @@ def held_build(settings, **options):
         thread.start()
         try:
             kind = options.get("kind", "vector")
-            wait(lambda: (look(settings, kind).phase or "").endswith("old snapshots"), 60, "the build to wait")
+            wait(lambda: (look_at_build(settings, kind).phase or "").endswith("old snapshots"), 60, "the build to wait")
             yield failures
         finally:
             reader.execute("ROLLBACK")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 _OLDEST_PGVECTOR = (0, 5)
+# Vacuum and parallel builds of those before could damage an HNSW graph, which searches do not notice.
+_SOUND_PGVECTOR = (0, 8, 4)
 
 
 def _reachable(world: World) -> Verdict:
@@ -73,6 +75,12 @@ def _extension(world: World) -> Verdict:
     if not is_usable:
         user = world.settings.pgvector_user
         return fail(f"user {user} may not use schema {schema} of pgvector", f"GRANT USAGE ON SCHEMA {schema} TO {user}")
+    if _numbers(version) < _SOUND_PGVECTOR:
+        return warn(
+            f"pgvector {version} may damage an HNSW index while rows are removed or it is built in parallel, so that "
+            "searches miss rows",
+            f"install {_dotted(_SOUND_PGVECTOR)} or newer, ALTER EXTENSION vector UPDATE, and REINDEX the vector index",
+        )
     return ok(f"pgvector {version} in schema {schema}")
 
 
@@ -210,7 +218,13 @@ def _index(world: World) -> Verdict:
             return warn(
                 f"{index.name} is invalid: no search uses it, and every write pays for it", command("build", kind)
             )
-    return ok(as_line(found["vector"]))
+    vectors, wanted = found["vector"], Catalog(world.connection, world.settings).type
+    if vectors.state == "valid" and vectors.type != wanted:
+        return warn(
+            f"{vectors.name} holds {vectors.type}, INDEX_TYPE asks for {wanted}: searches use it all the same",
+            f"{command('build', 'vector')}, which drops the other one when it is done",
+        )
+    return ok(as_line(vectors))
 
 
 def _rows(world: World, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -222,7 +236,11 @@ def _row(world: World, query: str, parameters: Sequence[object] = ()) -> tuple[A
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _dotted(numbers: Sequence[int]) -> str:
+    return ".".join(map(str, numbers))
 
 
 _REACHABLE = ("database.reachable",)

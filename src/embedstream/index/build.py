@@ -37,29 +37,32 @@ def build(
 ) -> Index:
     """Build the index unless there is one; one that is invalid, because its build ended early, is built anew.
 
+    A vector index of ours of another type than INDEX_TYPE is used until this one is built, and dropped then.
     `watch` and `is_stopped` are called about twice a second. However a build ends early, it is ended in the server as
     well, and what it leaves is removed if possible. Raises Stopped; ConfigError where somebody builds already.
     """
     with store.database(settings) as looking, store.database(settings) as building:
         catalog = Catalog(building, settings, kind)
-        index = catalog.look()
-        if index.state == "valid":
+        index = catalog.look_for_built()
+        if index.state == "valid" and not catalog.others():
             return index
         store.need_session(building, "a build of the index")
         if index.state == "building" or catalog.ask("lock") == (False,):
             raise ConfigError(_already(settings, index, kind))
-        _drop(building, index)
-        _prepare(building, settings, needs(catalog, settings, catalog.count()).memory_mb)
-        observer = Catalog(looking, settings, kind)
+        if index.state != "valid":
+            _drop(building, index.name)
+            _prepare(building, settings, needs(catalog, settings, catalog.count()).memory_mb)
+            observer = Catalog(looking, settings, kind)
 
-        def look() -> None:
-            watch(observer.look())
-            if is_stopped():
-                raise Stopped("the build of the index was stopped")
+            def look() -> None:
+                watch(observer.look_for_built())
+                if is_stopped():
+                    raise Stopped("the build of the index was stopped")
 
-        _create(building, catalog, look)
+            _create(building, catalog, look)
+        _drop(building, *catalog.others())
         catalog.tell("forget_drop")
-        return catalog.look()
+        return catalog.look_for_built()
 
 
 def drop(settings: Settings, kind: Kind = "vector") -> Index:
@@ -73,13 +76,13 @@ def drop(settings: Settings, kind: Kind = "vector") -> Index:
         catalog.tell("mark_dropped")
         found = catalog.look()
         deadline = time.monotonic() + _PATIENCE
-        while (index := catalog.look()).state == "building" or catalog.ask("lock") == (False,):
+        while (index := catalog.look_for_built()).state == "building" or catalog.ask("lock") == (False,):
             if time.monotonic() > deadline:
                 raise ConfigError(_already(settings, index, kind))
             if index.pid:
                 connection.execute("SELECT pg_cancel_backend(%s)", [index.pid])
             time.sleep(_POLL)
-        _drop(connection, index)
+        _drop(connection, found.name, index.name, *catalog.others())
         return found
 
 
@@ -110,7 +113,7 @@ def _create(connection: psycopg.Connection[Any], catalog: Catalog, look: Callabl
         _run(connection, catalog, look)
     except psycopg.errors.DiskFull:
         # Containers have little shared memory (64 MB, unless told otherwise); one process alone needs none.
-        _drop(connection, catalog.look())
+        _drop(connection, catalog.look_for_built().name)
         connection.execute("SET max_parallel_maintenance_workers = 0")
         _run(connection, catalog, look)
 
@@ -134,10 +137,10 @@ def _tidy(connection: psycopg.Connection[Any], catalog: Catalog) -> None:
     """What cannot be removed at once stays, and is mended by the next build."""
     with suppress(psycopg.Error):
         connection.execute("SET lock_timeout = '2s'")
-        _drop(connection, catalog.look())
+        _drop(connection, catalog.look_for_built().name)
 
 
-def _drop(connection: psycopg.Connection[Any], index: Index) -> None:
-    if index.name:
-        # The name comes from PostgreSQL, with its schema and its quotes where it needs them.
-        connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}".encode())
+def _drop(connection: psycopg.Connection[Any], *names: str | None) -> None:
+    """Those that there are; the names come from PostgreSQL, with schemas, and quotes where they need them."""
+    for name in filter(None, names):
+        connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".encode())

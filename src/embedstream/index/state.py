@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Identifier
 
 from embedstream import store
 from embedstream.errors import ConfigError
+from embedstream.store import vectors
 from embedstream.store.words import WORDS, WORDS_AS_DEFINED
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from psycopg.sql import Composable, Composed
 
     from embedstream.settings import Settings
+    from embedstream.store.vectors import IndexType
 
 Kind: TypeAlias = Literal["vector", "words", "metadata"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -31,7 +33,8 @@ WITHOUT: dict[Kind, str] = {
 
 # What pgvector keeps of a row while it builds, beyond its vector: measured at its m of 16, with the neighbours.
 _NODE_BYTES = 1000
-_NUMBER_BYTES = {"vector": 4, "halfvec": 2}
+# Of a vector index; one of each type may be there, while one takes the place of another.
+_SUFFIXES: dict[IndexType, str] = {"vector": "hnsw", "halfvec": "hnsw_half", "bit": "hnsw_bit"}
 
 State: TypeAlias = Literal["none", "building", "valid", "invalid"]
 
@@ -41,11 +44,13 @@ class Index:
     """Searches use a valid index only, but writers pay for an invalid one as well.
 
     `phase`, `percent` (of the phase) and `tuples` are those of a build, None where this user may not see them; `pid` is
-    the backend that builds. `dropped_at` is set where it was dropped by hand, and no backlog has come since.
+    the backend that builds. `dropped_at` is set where it was dropped by hand, and no backlog has come since. `type` is
+    that of a vector index.
     """
 
     state: State
     name: str | None = None
+    type: IndexType | None = None
     definition: str | None = None
     bytes: int | None = None
     phase: str | None = None
@@ -67,19 +72,21 @@ class Catalog:
         relation = store.Names.of(table).table
         if kind == "metadata" and store.read_splitting(connection, settings) is not None:
             relation = store.documents_of(table)
-        plan = _PLANS[kind](connection, space.dimension)
+        plan = _PLANS[kind](connection, settings, space.dimension)
         if plan.dropped_at not in store.columns(connection, store.Names.of(table).space):
             raise ConfigError(f"table {table} is of an earlier version: embedstream submit --replace")
         self._connection = connection
         self._facts = {
             "table": store.Names.of(table).table.as_string(), "relation": relation.as_string(), "method": plan.method,
-            "operators": plan.operators, "column": plan.defined,
+            "operators": plan.operators, "column": plan.defined, "built": plan.built,
+            "names": [f"{_bare(table)}_{suffix}" for suffix in _SUFFIXES.values()],
         }  # fmt: skip
+        self.type = vectors.OPERATOR_CLASSES.get(plan.built)
         self.bytes_per_row = plan.bytes_per_row
         self._statements: dict[str, Composed] = store.statements(
             table,
             "index.sql",
-            index=Identifier(f"{table.rpartition('.')[2]}_{plan.suffix}"),
+            index=Identifier(f"{_bare(table)}_{plan.suffix}"),
             relation=relation,
             method=SQL(plan.method),
             column=plan.column,
@@ -88,12 +95,26 @@ class Catalog:
         )
 
     def look(self) -> Index:
-        name, definition, size, valid, pid, phase, percent, tuples, dropped_at = self.ask("find")
+        """Of vector indexes the one that INDEX_TYPE names, or else any."""
+        return self._index(self.ask("find"))
+
+    def look_for_built(self) -> Index:
+        """The one that a build makes, whatever others there are."""
+        return self._index(self.ask("find", operators=[self._facts["built"]]))
+
+    def others(self) -> list[str]:
+        """Vector indexes of ours of another type than the one that a build makes: their names as they stand in SQL."""
+        return [name for (name,) in self._connection.execute(self._statements["others"], self._facts)]
+
+    @staticmethod
+    def _index(found: tuple[Any, ...]) -> Index:
+        name, definition, size, operators, valid, pid, phase, percent, tuples, dropped_at = found
+        facts = (name, vectors.OPERATOR_CLASSES.get(operators), definition, size)
         if valid:
-            return Index("valid", name, definition, size, dropped_at=dropped_at)
+            return Index("valid", *facts, dropped_at=dropped_at)
         if pid:
-            return Index("building", name, definition, size, phase, percent, tuples, pid, dropped_at)
-        return Index("invalid" if name else "none", name, definition, size, dropped_at=dropped_at)
+            return Index("building", *facts, phase, percent, tuples, pid, dropped_at)
+        return Index("invalid" if name else "none", *facts, dropped_at=dropped_at)
 
     def ask(self, statement: str, **facts: object) -> tuple[Any, ...]:
         """The one row of a statement's answer."""
@@ -117,48 +138,52 @@ class Catalog:
 class _Plan(NamedTuple):
     """How an index is built, and known again whatever its name.
 
-    One of these operator classes serves the queries; `defined` is its column as PostgreSQL writes it, None where the
-    operator class alone tells. `bytes_per_row` is None where memory for all of it saves nothing to speak of.
+    It is built with the operator class `built`, and one with any of `operators` serves the queries; `defined` is its
+    column as PostgreSQL writes it, None where the operator class alone tells. `bytes_per_row` is None where memory for
+    all of it saves nothing to speak of.
     """
 
     suffix: str
     method: str
     column: Composable
     opclass: Composable
+    built: str
     operators: list[str]
     dropped_at: str
     defined: str | None = None
     bytes_per_row: int | None = None
 
 
-def _of_vectors(connection: psycopg.Connection[Any], dimension: int) -> _Plan:
+def _of_vectors(connection: psycopg.Connection[Any], settings: Settings, dimension: int) -> _Plan:
     schema = store.pgvector_schema(connection)
-    name, vector = store.vector_type(dimension, schema)
-    operators = f"{name}_cosine_ops"
-    opclass = Identifier(schema, operators) if schema else Identifier(operators)
-    column = SQL("(embedding::{})").format(vector)
-    size = _NODE_BYTES + dimension * _NUMBER_BYTES[name]
-    return _Plan("hnsw", "hnsw", column, opclass, [operators], "index_dropped_at", bytes_per_row=size)
+    type_ = vectors.index_type(settings.index_type, dimension)
+    built, opclass = vectors.operator_class(type_, schema)
+    column = SQL("({})").format(vectors.indexed(type_, dimension, SQL("embedding"), schema))
+    size = _NODE_BYTES + vectors.bytes_in_index(type_, dimension)
+    all_ = list(vectors.OPERATOR_CLASSES)
+    return _Plan(_SUFFIXES[type_], "hnsw", column, opclass, built, all_, "index_dropped_at", bytes_per_row=size)
 
 
 def _of_words(*_: object) -> _Plan:
-    column = SQL("({})").format(WORDS)
-    return _Plan("words", "gin", column, SQL("tsvector_ops"), ["tsvector_ops"], "words_dropped_at", WORDS_AS_DEFINED)
+    column, built = SQL("({})").format(WORDS), "tsvector_ops"
+    return _Plan("words", "gin", column, SQL(built), built, [built], "words_dropped_at", WORDS_AS_DEFINED)
 
 
 def _of_metadata(*_: object) -> _Plan:
     """Both operator classes serve what is equal; the one that is built is the smaller."""
-    operators = ["jsonb_path_ops", "jsonb_ops"]
-    return _Plan(
-        "metadata", "gin", SQL("metadata"), SQL("jsonb_path_ops"), operators, "metadata_dropped_at", "metadata"
-    )
+    column, built = "metadata", "jsonb_path_ops"
+    return _Plan(column, "gin", SQL(column), SQL(built), built, [built, "jsonb_ops"], "metadata_dropped_at", column)
 
 
-_PLANS: dict[Kind, Callable[[psycopg.Connection[Any], int], _Plan]] = {
+_PLANS: dict[Kind, Callable[[psycopg.Connection[Any], Settings, int], _Plan]] = {
     "vector": _of_vectors,
     "words": _of_words,
     "metadata": _of_metadata,
 }
+
+
+def _bare(table: str) -> str:
+    return table.rpartition(".")[2]
 
 
 def command(verb: str, kind: Kind) -> str:

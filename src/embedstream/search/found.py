@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from psycopg.sql import Composed
 
     from embedstream.search.answer import Method
+    from embedstream.search.asked import Asked
 
 Key: TypeAlias = tuple[Any, ...]
 """What identifies a row: (id,), and of a chunk (id, chunk_key)."""
@@ -56,12 +57,14 @@ class Lists:
         key_columns: int,
         *,
         exact: bool,
+        index: Asked,
     ) -> None:
         self._connection = connection
         self._statements = statements
         self._facts = facts
         self._key_columns = key_columns
         self._exact = exact
+        self._index = index
 
     def by_meaning(self, need: int, windows: Iterable[int], least: float | None) -> Found:
         """At least `need` rows, where there are so many of a similarity of at least `least`.
@@ -94,10 +97,11 @@ class Lists:
     ) -> Found:
         found: dict[Key, float] = {}
         for window in () if self._exact else windows:
-            self._connection.execute(self._statements["widen"], {**self._facts, "window": window})
-            if not found and method_of(self._explain("nearest", window=window)) != "index":
+            facts = {"window": window, "candidates": self._index.candidates(window)}
+            self._connection.execute(self._statements["widen"], {**self._facts, **facts})
+            if not found and method_of(self._explain(self._index.statement, **facts)) != "index":
                 break
-            rows = self._rows(self._run("nearest", window=window), self._key_columns)
+            rows = self._rows(self._run(self._index.statement, **facts), self._key_columns)
             if len(rows) < window and not found:
                 break
             for row in rows:

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Composable
 from embedstream import store
 from embedstream.errors import SpaceMoved
 from embedstream.search.answer import Answer, Chunk, Hit, Places
+from embedstream.search.asked import Asked
 from embedstream.search.filters import compile_filter
 from embedstream.search.found import FUSED_WINDOWS, WINDOWS, Found, Lists
 from embedstream.search.freshness import read_as_of
@@ -24,6 +25,8 @@ from embedstream.store.words import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from psycopg.sql import Composed
 
     from embedstream.search.answer import Method
     from embedstream.search.found import Key
@@ -96,22 +99,14 @@ class _Look:
         self._is_chunked = table.is_chunked
         self._is_grouped = request.group_by is not None and table.is_chunked
         self._counts: Counter[str] = Counter()
-        filtered, conditions = _filter(request)
-        _, type_ = store.vector_type(table.space.dimension)
-        self._statements = store.statements(
-            settings.pgvector_table, "search.sql", vector=type_, filter=filtered, words=WORDS,
-            key=SQL("id, chunk_key" if table.is_chunked else "id"),
-            headline=MARKED if request.highlight and _marking(request) else SQL("NULL"),
-        )  # fmt: skip
+        self._filter, conditions = _filter(request)
         self._facts: dict[str, Any] = {
             **conditions, "vector": vector and _array(vector), "ef_search": request.ef_search,
             "marking": _marking(request),
         }  # fmt: skip
 
     def answer(self) -> Answer:
-        self._connection.execute(self._statements["snapshot"])
-        self._connection.execute(self._statements["hold"])
-        self._connection.execute(self._statements["tune"])
+        self._begin()
         if Table.read(self._connection, self._settings) != self._table:
             raise SpaceMoved(f"table {self._settings.pgvector_table} holds vectors of another space now")
         store.see_pgvector(self._connection)
@@ -129,6 +124,23 @@ class _Look:
             tuple(hits), ranked.method, ranked.complete, as_of, next_offset=self._request.end if more else None
         )
 
+    def _begin(self) -> None:
+        begin = store.statements(self._settings.pgvector_table, "snapshot.sql")
+        self._connection.execute(begin["snapshot"])
+        self._connection.execute(begin["hold"])
+        relation = store.Names.of(self._settings.pgvector_table).table.as_string()
+        *_, classes = self._connection.execute(begin["tune"], {"relation": relation}).fetchall()[0]
+        self._index = Asked.of(classes, self._settings, self._table.space.dimension)
+        self._statements = self._filled()
+
+    def _filled(self) -> dict[str, Composed]:
+        _, type_ = store.vector_type(self._table.space.dimension)
+        return store.statements(
+            self._settings.pgvector_table, "search.sql", vector=type_, filter=self._filter, words=WORDS,
+            nearness=self._index.nearness, key=SQL("id, chunk_key" if self._is_chunked else "id"),
+            headline=MARKED if self._request.highlight and _marking(self._request) else SQL("NULL"),
+        )  # fmt: skip
+
     def _like(self, id: str) -> list[float]:
         (vector,) = self._connection.execute(self._statements["like"], {"id": id}).fetchall()[0]
         if vector is None:
@@ -140,7 +152,7 @@ class _Look:
         request = self._request
         need = request.end + (request.end < FARTHEST)
         columns = 2 if self._is_chunked else 1
-        lists = Lists(self._connection, self._statements, self._facts, columns, exact=request.exact)
+        lists = Lists(self._connection, self._statements, self._facts, columns, exact=request.exact, index=self._index)
         match request.mode:
             case "semantic" if self._is_grouped:
                 return _ranked(lists.documents(need, request.min_similarity))

@@ -3,19 +3,19 @@
 -- name: find
 -- An index of any name that the queries of its kind use. Who builds one, concurrently or not, holds such a lock on the
 -- table; the lock is seen by everybody, the progress only by those who may, and which index is being built by them alone.
-SELECT i.name, i.definition, i.bytes, i.valid, b.pid, b.phase, b.percent, b.tuples, s.{dropped_at}
+SELECT i.name, i.definition, i.bytes, i.operators, i.valid, b.pid, b.phase, b.percent, b.tuples, s.{dropped_at}
 FROM {space} AS s
 LEFT JOIN (
     SELECT
         c.oid, c.oid::regclass::text AS name, pg_get_indexdef(c.oid) AS definition, pg_relation_size(c.oid) AS bytes,
-        indisvalid AS valid
+        opcname::text AS operators, indisvalid AS valid
     FROM pg_index
     JOIN pg_class AS c ON c.oid = indexrelid
     JOIN pg_am AS a ON a.oid = c.relam
     JOIN pg_opclass AS o ON o.oid = indclass[0]
     WHERE indrelid = to_regclass(%(relation)s) AND indpred IS NULL AND amname = %(method)s AND opcname = ANY(%(operators)s)
     AND (%(column)s::text IS NULL OR pg_get_indexdef(c.oid, 1, true) = %(column)s)
-    ORDER BY indisvalid DESC, c.oid
+    ORDER BY indisvalid DESC, opcname = %(built)s DESC, c.oid
     LIMIT 1
 ) AS i ON true
 LEFT JOIN LATERAL (
@@ -29,6 +29,14 @@ LEFT JOIN LATERAL (
     ORDER BY p.pid IS NULL
     LIMIT 1
 ) AS b ON true
+
+-- name: others
+SELECT c.oid::regclass::text
+FROM pg_index
+JOIN pg_class AS c ON c.oid = indexrelid
+JOIN pg_opclass AS o ON o.oid = indclass[0]
+WHERE indrelid = to_regclass(%(relation)s) AND relname = ANY(%(names)s) AND opcname = ANY(%(operators)s)
+AND opcname <> %(built)s
 
 -- name: lock
 -- Tried, never waited for: building concurrently waits for every transaction there is, and one that waits is one.

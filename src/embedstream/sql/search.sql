@@ -1,18 +1,5 @@
 -- The statements of the search, each under its name. `key` is what identifies a row: the id, or id and chunk_key.
 
--- name: snapshot
--- Progress and rows are of one moment.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
-
--- name: hold
--- Before the snapshot: a table that another one replaces would be seen as it was, under a name that is not.
-LOCK TABLE {vectors} IN ACCESS SHARE MODE
-
--- name: tune
--- A plan that is kept was made under the settings of its moment: an exact search could get the index's.
--- A scan that begins where another one is, or that several share, gives other rows each time it ends early.
-SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('synchronize_seqscans', 'off', true)
-
 -- name: widen
 -- The literal loads pgvector, without which its settings are not known; older versions lack some of them.
 -- Iterative scans go on until LIMIT is reached: else the index gives ef_search rows at most, and the filter takes some.
@@ -21,7 +8,7 @@ SELECT
     THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) END,
     CASE WHEN current_setting('hnsw.ef_search', true) IS NOT NULL
     THEN set_config('hnsw.ef_search', least(1000, greatest(
-        coalesce(%(ef_search)s, current_setting('hnsw.ef_search')::int), %(window)s
+        coalesce(%(ef_search)s, current_setting('hnsw.ef_search')::int), %(candidates)s
     ))::text, true) END
 WHERE '[0]'::vector IS NOT NULL
 
@@ -43,6 +30,19 @@ FROM (
     SELECT {key}, embedding <=> %(vector)s::real[]::{vector} AS distance
     FROM {vectors}
     WHERE {filter}
+    ORDER BY distance
+    LIMIT %(window)s
+) AS nearest
+ORDER BY distance, {key}
+
+-- name: nearest_reranked
+-- The index tells who may be near, the vectors themselves who is.
+SELECT {key}, (1 - distance)::float8
+FROM (
+    SELECT {key}, embedding <=> %(vector)s::real[]::{vector} AS distance
+    FROM (
+        SELECT {key}, embedding FROM {vectors} WHERE {filter} ORDER BY {nearness} LIMIT %(candidates)s
+    ) AS candidates
     ORDER BY distance
     LIMIT %(window)s
 ) AS nearest

@@ -32,7 +32,6 @@ from embedstream.store.schema import (
     pgvector_schema,
     prepare,
     see_pgvector,
-    vector_type,
     vectors_view,
 )
 from embedstream.store.space import (
@@ -60,6 +59,7 @@ from embedstream.store.submission import (
     replay,
 )
 from embedstream.store.table import TableStore
+from embedstream.store.vectors import vector_type
 
 __all__ = [
     "Counts",

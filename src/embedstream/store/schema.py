@@ -14,6 +14,7 @@ from embedstream.store.names import Names, columns, documents_of, statements
 from embedstream.store.origin import keep_commit
 from embedstream.store.space import check_order, check_space, keep_canary, read_space, read_terms
 from embedstream.store.splitting import check_splitting, pin_splitting, read_splitting
+from embedstream.store.vectors import vector_type
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
     from embedstream.space import Space
 
-# The largest dimensions that pgvector's HNSW takes, and the type that it takes them in.
-_TYPES = {2000: "vector", 4000: "halfvec"}
 _FILES = {False: "rows.sql", True: "chunked.sql"}
 # The columns that tell a relation of this version from those of earlier ones.
 _NEWEST = {
@@ -140,18 +139,6 @@ def check_columns(connection: psycopg.Connection[Any], table: str) -> None:
     found = columns(connection, Names.of(table).table)
     if found and (found.get("embedding") != "real[]" or not found.keys() & {"message_timestamp", "chunk_key"}):
         raise ConfigError(f"table {table} exists, but is not one of embedstream's: set PGVECTOR_TABLE to another name")
-
-
-def vector_type(dimension: int, schema: str | None = None) -> tuple[str, Composed]:
-    """The type of the view's column and of the index: its name, and with schema and dimension, as it stands in SQL.
-
-    Raises ConfigError for more dimensions than pgvector can index.
-    """
-    for largest, name in _TYPES.items():
-        if dimension <= largest:
-            path = (schema, name) if schema else (name,)
-            return name, SQL("{}({})").format(Identifier(*path), Literal(dimension))
-    raise ConfigError(f"{dimension} are more than the {max(_TYPES)} dimensions that pgvector can index")
 
 
 def vectors_view(table: str, dimension: int) -> Composed:
