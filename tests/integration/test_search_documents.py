@@ -64,8 +64,8 @@ def chunked(postgres, chunks):
 
 @pytest.fixture(scope="module", params=["vector", "halfvec"])
 def indexed(request, postgres, chunks):
-    with chunk_table(postgres, chunks) as settings:
-        settings = settings.model_copy(update={"index_type": request.param})
+    with chunk_table(postgres, chunks) as table:
+        settings = table.model_copy(update={"index_type": request.param})
         build(settings)
         yield settings
 
