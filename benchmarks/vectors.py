@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from embedstream.settings import Settings
 
 BLOCK = 10_000
-# How fast the variances of the principal components fall; with it signs find as many of the nearest neighbours as they
-# do among the demo's docstrings embedded by all-MiniLM-L6-v2.
-DECAY = 1.0
+# How fast the variances of the principal components fall. With it signs, compared again for 100 candidates of 4,000
+# rows, find as many of the ten nearest (0.99) as among the demo's docstrings by all-MiniLM-L6-v2; alone fewer.
+DECAY = 1.5
 
 # By name the type of each column's bytes, and what is in all rows; those of the vector depend on its dimension.
 _COLUMNS: dict[str, tuple[str, object]] = {
