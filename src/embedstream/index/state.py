@@ -33,8 +33,9 @@ WITHOUT: dict[Kind, str] = {
 
 # What pgvector keeps of a row while it builds, beyond its vector: measured at its m of 16, with the neighbours.
 _NODE_BYTES = 1000
-# Of a vector index; one of each type may be there, while one takes the place of another.
-_SUFFIXES: dict[IndexType, str] = {"vector": "hnsw", "halfvec": "hnsw_half", "bit": "hnsw_bit"}
+# Of a vector index that holds another type than the view has; two may be there, while one takes the place of the other.
+_SUFFIXES: dict[IndexType, str] = {"halfvec": "hnsw_half", "bit": "hnsw_bit"}
+_SUFFIX = "hnsw"
 
 State: TypeAlias = Literal["none", "building", "valid", "invalid"]
 
@@ -50,7 +51,6 @@ class Index:
 
     state: State
     name: str | None = None
-    type: IndexType | None = None
     definition: str | None = None
     bytes: int | None = None
     phase: str | None = None
@@ -58,6 +58,7 @@ class Index:
     tuples: int | None = None
     pid: int | None = None
     dropped_at: datetime | None = None
+    type: IndexType | None = None
 
 
 class Catalog:
@@ -79,8 +80,9 @@ class Catalog:
         self._facts = {
             "table": store.Names.of(table).table.as_string(), "relation": relation.as_string(), "method": plan.method,
             "operators": plan.operators, "column": plan.defined, "built": plan.built,
-            "names": [f"{_bare(table)}_{suffix}" for suffix in _SUFFIXES.values()],
+            "names": [f"{_bare(table)}_{suffix}" for suffix in (_SUFFIX, *_SUFFIXES.values())],
         }  # fmt: skip
+        self._as_built = [plan.built] if kind == "vector" else plan.operators
         self.type = vectors.OPERATOR_CLASSES.get(plan.built)
         self.bytes_per_row = plan.bytes_per_row
         self._statements: dict[str, Composed] = store.statements(
@@ -100,7 +102,7 @@ class Catalog:
 
     def look_for_built(self) -> Index:
         """The one that a build makes, whatever others there are."""
-        return self._index(self.ask("find", operators=[self._facts["built"]]))
+        return self._index(self.ask("find", operators=self._as_built))
 
     def others(self) -> list[str]:
         """Vector indexes of ours of another type than the one that a build makes: their names as they stand in SQL."""
@@ -109,12 +111,11 @@ class Catalog:
     @staticmethod
     def _index(found: tuple[Any, ...]) -> Index:
         name, definition, size, operators, valid, pid, phase, percent, tuples, dropped_at = found
-        facts = (name, vectors.OPERATOR_CLASSES.get(operators), definition, size)
-        if valid:
-            return Index("valid", *facts, dropped_at=dropped_at)
-        if pid:
-            return Index("building", *facts, phase, percent, tuples, pid, dropped_at)
-        return Index("invalid" if name else "none", *facts, dropped_at=dropped_at)
+        state: State = "valid" if valid else "building" if pid else "invalid" if name else "none"
+        type_ = vectors.OPERATOR_CLASSES.get(operators)
+        if state == "building":
+            return Index(state, name, definition, size, phase, percent, tuples, pid, dropped_at, type_)
+        return Index(state, name, definition, size, dropped_at=dropped_at, type=type_)
 
     def ask(self, statement: str, **facts: object) -> tuple[Any, ...]:
         """The one row of a statement's answer."""
@@ -161,7 +162,8 @@ def _of_vectors(connection: psycopg.Connection[Any], settings: Settings, dimensi
     column = SQL("({})").format(vectors.indexed(type_, dimension, SQL("embedding"), schema))
     size = _NODE_BYTES + vectors.bytes_in_index(type_, dimension)
     all_ = list(vectors.OPERATOR_CLASSES)
-    return _Plan(_SUFFIXES[type_], "hnsw", column, opclass, built, all_, "index_dropped_at", bytes_per_row=size)
+    suffix = _SUFFIX if type_ == vectors.vector_type(dimension)[0] else _SUFFIXES[type_]
+    return _Plan(suffix, "hnsw", column, opclass, built, all_, "index_dropped_at", bytes_per_row=size)
 
 
 def _of_words(*_: object) -> _Plan:
