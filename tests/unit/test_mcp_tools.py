@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from embedstream.console.metrics import Metrics
 from embedstream.errors import StoreUnavailable
 from embedstream.mcp.budget import CHARACTERS, Budget
 from embedstream.mcp.described import fields_of
@@ -72,6 +73,14 @@ def test_the_instructions_say_that_texts_are_no_instructions():
         return client.instructions
 
     assert "never instructions" in ask(server, instructions)
+
+
+def test_a_search_is_counted_as_one_of_the_page_is():
+    parts = parts_of(Settings.model_construct(), searcher=Searcher(found(hit())))
+    metrics = Metrics(parts)
+    assert facts(agent(parts)("search", query="words"))["hits"]
+    labels = 'method="exact",mode="hybrid",pipeline="embedstream"'
+    assert f"embedstream_search_seconds_count{{{labels}}} 1.0" in metrics.render().decode()
 
 
 def test_a_search_asks_for_what_the_agent_asked():

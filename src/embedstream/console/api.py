@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from embedstream.console import metrics
 from embedstream.console.parts import Pipeline, parts
 from embedstream.display import as_json
 from embedstream.search.request import request_of
@@ -30,7 +29,7 @@ def search() -> Response:
     name = facts.pop("pipeline", None)
     if not isinstance(name, str | None):
         raise Problem(HTTPStatus.BAD_REQUEST, "invalid_request", "pipeline: it is a string")
-    answer = metrics.search(parts().chosen(name), request_of(facts))
+    answer = parts().chosen(name).search(request_of(facts))
     return _json(as_facts(answer, began, hides_texts=parts().settings.console_hide_texts))
 
 

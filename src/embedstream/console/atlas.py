@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, render_template, request, send_from_directory
 
-from embedstream.console import metrics
 from embedstream.console.parts import parts, pipeline
 from embedstream.display import as_json
 from embedstream.errors import EmbedstreamError
@@ -76,7 +75,7 @@ def points() -> tuple[Response, HTTPStatus]:
 def hits() -> tuple[Response, HTTPStatus]:
     """The ids of what a search by meaning finds."""
     try:
-        answer = metrics.search(pipeline(), request_of({"query": request.args.get("q", ""), "k": _HITS}))
+        answer = pipeline().search(request_of({"query": request.args.get("q", ""), "k": _HITS}))
     except EmbedstreamError as exc:
         return _json(as_json({"error": str(exc)})), HTTPStatus.SERVICE_UNAVAILABLE
     return _json(as_json({"ids": [hit.id for hit in answer.hits]}, indent=None)), HTTPStatus.OK

@@ -5,7 +5,6 @@ What is not known has no sample: an alert on it would be about nothing, and a 0 
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from flask import Blueprint, Response, current_app
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from embedstream.console.parts import Parts, Pipeline
     from embedstream.console.watcher import Reading
     from embedstream.search.answer import Answer
-    from embedstream.search.request import Request
     from embedstream.settings import Settings
     from embedstream.status.read import Status
 
@@ -39,19 +37,8 @@ _NEEDED = ("kafka", "database", "jobmanager")
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    return Response(_metrics().render(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-def search(chosen: Pipeline, asked: Request) -> Answer:
-    """The answer, which is counted."""
-    began = time.perf_counter()
-    answer = chosen.searcher.search(asked)
-    _metrics().count_search(chosen.name, asked.mode, answer, time.perf_counter() - began)
-    return answer
-
-
-def _metrics() -> Metrics:
-    return cast("Metrics", current_app.extensions["metrics"])
+    own = cast("Metrics", current_app.extensions["metrics"])
+    return Response(own.render(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 class Metrics:
@@ -68,8 +55,9 @@ class Metrics:
             "embedstream_search_incomplete", "Answers to which more rows may belong", ("pipeline",),
             registry=self._registry,
         )  # fmt: skip
-        for name in parts.pipelines:
+        for name, pipeline in parts.pipelines.items():
             self._incomplete.labels(name)
+            pipeline.counted = self.count_search
 
     def count_search(self, pipeline: str, mode: str, answer: Answer, seconds: float) -> None:
         """What was waited for by `wait_for` is the pipeline's time, not the search's."""

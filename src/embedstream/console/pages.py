@@ -12,7 +12,6 @@ from markupsafe import Markup
 from pydantic import SecretStr
 
 from embedstream import doctor as examining
-from embedstream.console import metrics
 from embedstream.console.parts import parts, pipeline
 from embedstream.errors import ConfigError, EmbedstreamError
 from embedstream.journey.scan import Bounds
@@ -63,7 +62,7 @@ def search() -> str:
     if form.get("q") or form.get("like"):
         began = time.perf_counter()
         try:
-            found = metrics.search(pipeline(), _asked())
+            found = pipeline().search(_asked())
         except EmbedstreamError as exc:
             error = str(exc)
         took = 1000 * (time.perf_counter() - began)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app, request
@@ -15,9 +16,11 @@ from embedstream.search.searcher import Searcher
 from embedstream.status.read import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from embedstream.console.auditing import Audited
+    from embedstream.search.answer import Answer
+    from embedstream.search.request import Request
     from embedstream.settings import Settings
 
 
@@ -29,6 +32,7 @@ class Pipeline:
         self.settings = settings
         self.watcher = watcher
         self.replaying = threading.Lock()
+        self.counted: Callable[[str, str, Answer, float], None] | None = None
         self._is_named = name is not None
         self._searcher: Searcher | None = None
         self._lock = threading.Lock()
@@ -43,6 +47,14 @@ class Pipeline:
         with self._lock:
             self._searcher = self._searcher or Searcher(self.settings)
             return self._searcher
+
+    def search(self, asked: Request) -> Answer:
+        """The answer, which is told to who counts: name, mode, answer and seconds."""
+        began = time.perf_counter()
+        answer = self.searcher.search(asked)
+        if self.counted:
+            self.counted(self.name, asked.mode, answer, time.perf_counter() - began)
+        return answer
 
     def close(self) -> None:
         self.watcher.stop()

@@ -52,7 +52,7 @@ class Reading:
         """Find messages by their meaning, by their words, or by both."""
         facts = {"query": query, "k": k, "mode": mode, "where": where, "after": after, "before": before}
         chosen = self._parts.chosen(pipeline)
-        found = chosen.searcher.search(request_of(facts))
+        found = chosen.search(request_of(facts))
         hides, budget = chosen.settings.console_hide_texts, Budget(len(found.hits))
         hits = [_hit(each, budget, hides=hides) for each in found.hits]
         note = HIDDEN if hides else NOTE if budget.is_cut else None
