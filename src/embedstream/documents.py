@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from embedstream.decode.message import content_hash, embedded_text
 from embedstream.errors import Rejected
@@ -42,6 +42,20 @@ class Chunked(NamedTuple):
     embedded: Mapping[bytes, Embedded]
     held: Held = Held()
     unseen: int = 0
+
+
+class Uncut(Protocol):
+    """A text that is to be cut."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str | None: ...
+    @property
+    def prefix(self) -> str: ...
+
+
+_U = TypeVar("_U", bound=Uncut)
 
 
 class Documents(Store, Protocol):
@@ -85,13 +99,9 @@ class DocumentIngest(Ingest):
 
     def _begin(self, messages: Sequence[Message]) -> Iterator[Iterable[Result]]:
         held = self._patience(lambda: self._documents.look_up_chunks([message.id for message in messages]))
-        drafts = [_Draft(message, held[message.id]) for message in messages]
-        texts: dict[str, list[tuple[_Draft, Chunk]]] = {}
-        for draft in drafts:
-            for chunk in draft.cut(self._splitter):
-                texts.setdefault(embedded_text(draft.message.prefix, chunk.text), []).append((draft, chunk))
-        self.texts_embedded += len(texts)
-        return _as_they_are_done(drafts, list(texts.values()), self._embedder.embed(list(texts)))
+        count, results = cut_and_embed(messages, held, self._splitter, self._embedder)
+        self.texts_embedded += count
+        return results
 
     def _complete(self, batch: _Batch, head: Message, stands: Known | None) -> Message | None:
         """With the text itself: another prefix makes other chunks of it."""
@@ -104,10 +114,25 @@ class DocumentIngest(Ingest):
         return item if text is None else item._replace(text=text, content_hash=content_hash(text, head.prefix))
 
 
-class _Draft:
+def cut_and_embed(
+    messages: Sequence[_U], held: Mapping[str, Held], splitter: Splitter, embedder: Embedder
+) -> tuple[int, Iterator[Iterable[tuple[_U, Chunked | Rejected]]]]:
+    """The number of chunks that are embedded, and each message with what it is to become, in any order, part by part.
+
+    Starts at once; `held` has each message's id.
+    """
+    drafts = [_Draft(message, held[message.id]) for message in messages]
+    texts: dict[str, list[tuple[_Draft[_U], Chunk]]] = {}
+    for draft in drafts:
+        for chunk in draft.cut(splitter):
+            texts.setdefault(embedded_text(draft.message.prefix, chunk.text), []).append((draft, chunk))
+    return len(texts), _as_they_are_done(drafts, list(texts.values()), embedder.embed(list(texts)))
+
+
+class _Draft(Generic[_U]):
     """A document on its way: which of its chunks still lack their vectors."""
 
-    def __init__(self, message: Message, held: Held) -> None:
+    def __init__(self, message: _U, held: Held) -> None:
         self.message = message
         self._held = held
         self._chunks: Sequence[Chunk] = ()
@@ -135,7 +160,7 @@ class _Draft:
         else:
             self._error = self._error or self._named(chunk, result)
 
-    def result(self) -> Result:
+    def result(self) -> tuple[_U, Chunked | Rejected]:
         if self._error:
             return self.message, self._error
         chunks = [chunk for chunk in self._chunks if chunk.key not in self._unseen]
@@ -149,10 +174,10 @@ class _Draft:
 
 
 def _as_they_are_done(
-    drafts: Sequence[_Draft],
-    waiting: Sequence[Sequence[tuple[_Draft, Chunk]]],
+    drafts: Sequence[_Draft[_U]],
+    waiting: Sequence[Sequence[tuple[_Draft[_U], Chunk]]],
     results: Iterator[Sequence[tuple[int, Embedded | Rejected]]],
-) -> Iterator[Iterable[Result]]:
+) -> Iterator[Iterable[tuple[_U, Chunked | Rejected]]]:
     yield [draft.result() for draft in drafts if not draft.lacks]
     for part in results:
         done = []

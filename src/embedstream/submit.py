@@ -85,7 +85,7 @@ def _prepare(settings: Settings, say: Callable[[str], None], *, adopts: bool) ->
         say(f"created topic {topic}")
     try:
         own, space = services.find(settings)
-        splitter = splitter_of(settings, space)
+        splitter = splitter_of(own, space)
         origin = embedding.read_origin(own)
         store.prepare(
             settings,

@@ -1,5 +1,8 @@
-"""Debezium's change events in Avro, by a real registry, into a table of chunks, whatever is killed meanwhile."""
+"""Debezium's change events in Avro, by a real registry, into a table of chunks, whatever is killed meanwhile, and while
+it goes to another model.
+"""
 
+import json
 import time
 from contextlib import suppress
 from itertools import islice
@@ -17,6 +20,7 @@ from support.articles import (
     is_proven,
 )
 from support.debezium import Debezium
+from support.service import running_service
 from support.stack import producing, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -28,6 +32,12 @@ def stack(tmp_path, monkeypatch):
         yield stack
 
 
+@pytest.fixture
+def other(tmp_path):
+    with running_service(tmp_path, "fake:24") as service:
+        yield service
+
+
 def batches(articles, count, size, then=lambda: None):
     changes = articles.changes()
     for number in range(count):
@@ -36,7 +46,7 @@ def batches(articles, count, size, then=lambda: None):
         yield list(islice(changes, size))
 
 
-def test_the_chunks_are_those_of_the_rows_whatever_is_killed(stack):
+def test_the_chunks_are_those_of_the_rows_whatever_is_killed(stack, other):
     registrar, seed = Registrar(stack), time.time_ns()
     articles = Articles(Debezium(registrar), seed)
     stack.produce(articles.snapshot(40))
@@ -49,10 +59,13 @@ def test_the_chunks_are_those_of_the_rows_whatever_is_killed(stack):
         killed = stack.kill("taskmanager")
     assert len(set(registrar.ids)) == 3
     wait(lambda: stack.parts()["taskmanager"]["pid"] not in (None, killed), 60, "a new TaskManager")
+    with producing(stack, batches(articles, 12, 12), pause=0.3):
+        stack.command("migrate", "start", "--service", other.url, "--share", "0.5", timeout=90)
+        assert json.loads(stack.command("migrate", "cut-over", "--json").stdout)["space"].startswith("fake:24")
     stack.produce([*articles.truncate(), *islice(articles.changes(), 30)])
     stack.wait_until_done()
     assert_table(stack, articles.documents)
     assert_dead_letters(stack, articles.dead)
     assert min(articles.dead[code] for code in ("not_framed", "bad_avro", "text_blank", "truncate")) > 0
-    assert_vectors(stack)
+    assert_vectors(stack, other.url)
     wait(lambda: is_proven(stack), 60, f"the proof of the audit (seed {seed})")

@@ -15,7 +15,7 @@ from embedstream.index.build import build
 from embedstream.migrate.begin import begin
 from embedstream.migrate.state import read
 from embedstream.migrate.swap import finish, switch
-from support.migration import Worker, assert_holds, fill
+from support.migration import DocumentWorker, Worker, assert_holds, fill
 from support.service import running_service
 
 # A request that is under way when its client is closed leaves its socket to the garbage collector.
@@ -27,13 +27,15 @@ OWN, OTHER = 0, 1
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
     directory = tmp_path_factory.mktemp("services")
-    with running_service(directory, "fake:16") as one, running_service(directory, "fake:12") as other:
-        yield one.url, other.url
+    one = running_service(directory, "fake:16", EMBEDDING_MAX_TOKENS="60")
+    other = running_service(directory, "fake:12", EMBEDDING_MAX_TOKENS="40")
+    with one as own, other as another:
+        yield own.url, another.url
 
 
-@pytest.fixture
-def worker(database, services):
-    worker = Worker(database.model_copy(update={"embedding_service_url": services[0]}))
+@pytest.fixture(params=[Worker, DocumentWorker])
+def worker(database, services, request):
+    worker = request.param(database.model_copy(update={"embedding_service_url": services[0]}))
     yield worker
     worker.close()
 
@@ -108,6 +110,7 @@ def test_killed_at_every_statement_it_goes_on(worker, services, monkeypatch):
         assert read(connection, settings) is None
 
 
+@pytest.mark.parametrize("worker", [Worker], indirect=True)
 def test_processes_that_are_killed(worker, services):
     """The commands themselves, by SIGKILL, at any moment."""
     settings, rng = worker.settings, random.Random(3)
@@ -149,7 +152,7 @@ def command(settings, services, step, delay):
 def test_several_writers_all_the_way(worker, services):
     """Each id belongs to one writer, so that each knows what must stand there."""
     settings, stop, failures = worker.settings, threading.Event(), []
-    writers = [Worker(settings, seed, f"w{seed}") for seed in (1, 2)]
+    writers = [type(worker)(settings, seed, f"w{seed}") for seed in (1, 2)]
     for writer in writers:
         writer.offset = 1_000_000 * writer.random.randrange(1, 99)
         writer.traffic(600, 400)

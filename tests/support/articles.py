@@ -254,15 +254,16 @@ def assert_dead_letters(stack, expected):
     assert found - Counter({depends: found[depends]}) == expected - Counter({depends: expected[depends]})
 
 
-def assert_vectors(stack):
-    """Each is the service's own answer for the chunk behind its title."""
+def assert_vectors(stack, url=None):
+    """Each is the answer of the stack's service, or of another one, for the chunk behind its title."""
+    service = url or stack.settings.embedding_service_url
     rows = stack.query(
         "SELECT DISTINCT ON (d.prefix, c.text) d.prefix, c.text, c.embedding"
         " FROM articles AS c JOIN articles_documents AS d USING (id)"
     )
     for some in (rows[start : start + 200] for start in range(0, len(rows), 200)):
         texts = [f"{prefix}\n\n{text}" for prefix, text, _ in some]
-        answer = httpx.post(f"{stack.settings.embedding_service_url}/generate", json={"texts": texts}, timeout=60)
+        answer = httpx.post(f"{service}/generate", json={"texts": texts}, timeout=60)
         assert np.allclose([row[2] for row in some], answer.json()["embeddings"], atol=1e-6)
 
 

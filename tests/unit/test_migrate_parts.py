@@ -9,8 +9,9 @@ import pytest
 from embedstream.errors import ConfigError, Rejected, SpaceMoved
 from embedstream.ingest import Embedded
 from embedstream.migrate import commands, filling, throttle
+from embedstream.migrate.filling import Text
 from embedstream.migrate.following import Built, Following
-from embedstream.migrate.relations import check_name
+from embedstream.migrate.relations import DOCUMENTS, ROWS, check_name
 from embedstream.migrate.standing import Standing, as_line, as_lines
 from embedstream.migrate.state import Migration, check
 from embedstream.retry import Patience
@@ -40,9 +41,10 @@ def test_which_step_may_follow(state, step):
 
 
 def test_a_name_that_leaves_no_room():
-    check_name("s." + "t" * 44)
-    with pytest.raises(ConfigError, match="has too long a name for a second one beside it: 44 bytes fit"):
-        check_name("s." + "t" * 45)
+    for layout, most in ((ROWS, 44), (DOCUMENTS, 36)):
+        check_name("s." + "t" * most, layout)
+        with pytest.raises(ConfigError, match=f"has too long a name for a second one beside it: {most} bytes fit"):
+            check_name("s." + "t" * (most + 1), layout)
 
 
 @pytest.mark.parametrize("url", ["localhost:5001", "ftp://x", "http://user:secret@host"])
@@ -93,13 +95,13 @@ def test_without_an_answer_only_the_share_holds():
 def test_vectors_lie_one_after_the_other_and_what_is_refused_has_none():
     results = [Embedded(np.ones(3, np.float32), 5, False), Rejected("embed", "too_long", "it is"), None]
     results[2] = Embedded(np.zeros(3, np.float32), 6, True)
-    vectors = filling.Vectors([("a", "x"), ("b", "y"), ("c", "z")], results)
-    found = vectors.as_arrays()
+    made = filling.Made([Text("a", "x"), Text("b", "y"), Text("c", "z")], results)
+    found = filling.as_arrays(made)
     assert (found["first"], found["last"]) == ([1, None, 4], [3, None, 6])
     assert found["vectors"].tolist() == [1, 1, 1, 0, 0, 0]
     assert (found["token_count"], found["truncated"]) == ([5, 0, 6], [False, False, True])
-    assert vectors.refused == {"b": "it is"}
-    assert filling.Vectors([("b", "y")], results[1:2]).as_arrays()["vectors"].size == 0
+    assert made.refused == {"b": "it is"}
+    assert filling.as_arrays(filling.Made([Text("b", "y")], results[1:2]))["vectors"].size == 0
 
 
 class Fickle:
@@ -161,6 +163,7 @@ def standing(**facts):
         ({"copied": 1000, "pending": 0}, "to other: 1,000 of 1,000 rows, ready for embedstream migrate cut-over"),
         ({"copied": 1000, "pending": 0, "lacks": ["i"]}, "to other: 1,000 of 1,000 rows, the i to be built"),
         ({"state": "cut over", "pending": 0, "copied": 1000}, "cut over to one; the table before is kept in step"),
+        ({"unit": "documents"}, "to other: 390 of 1,000 documents, nobody works on it: embedstream migrate resume"),
         ({"state": "cut over"}, "cut over to one; the table before is kept in step, which lacks 610 rows"),
     ],
 )

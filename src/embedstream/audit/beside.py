@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from embedstream import store
+from embedstream.audit.chunks import Document, is_sound
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Embedded
 from embedstream.migrate.relations import beside, ready
 from embedstream.migrate.state import read
 from embedstream.retry import Patience
+from embedstream.splitting import splitter_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import psycopg
 
+    from embedstream.migrate.relations import Sql
+    from embedstream.migrate.state import Beside as Other
     from embedstream.settings import Settings
 
 _LEAST_COSINE = 0.9999
@@ -24,7 +29,7 @@ _LEAST_COSINE = 0.9999
 
 class Beside(NamedTuple):
     """`pending` rows lack their vector, `uncopied` are yet to come; `wrong` are neither, and not as the table's own, or
-    have a vector that is none of their text.
+    have a vector that is none of their text. Of a table of chunks they are documents, but for the `sampled` chunks.
     """
 
     table: str
@@ -48,13 +53,28 @@ def look(connection: psycopg.Connection[Any], settings: Settings, sample: int) -
     if chosen:
         with EmbeddingClient(own, found.space, Patience()) as client:
             wrong += sum(not each for each in alike(client, chosen).values())
-    return Beside(beside(settings, migration.role).pgvector_table, rows, pending, uncopied, wrong, len(chosen))
+        wrong += _badly_cut(connection, own, sql, found, sample)
+    name = beside(settings, migration.role).pgvector_table + ("_documents" if found.splitting else "")
+    return Beside(name, rows, pending, uncopied, wrong, len(chosen))
+
+
+def _badly_cut(connection: psycopg.Connection[Any], settings: Settings, sql: Sql, found: Other, sample: int) -> int:
+    """How many of some documents have other chunks than their text gives; `settings` lead to the other service."""
+    splitter = splitter_of(settings, found.space)
+    store.check_splitting(found.splitting, splitter.identity if splitter else None, settings)
+    if splitter is None:
+        return 0
+    documents = connection.execute(sql["read_documents"], {"count": sample}).fetchall()
+    return sum(not is_sound(Document(*facts), splitter) for _, *facts in documents)
 
 
 def alike(client: EmbeddingClient, rows: Sequence[tuple[str, str, list[float]]]) -> dict[str, bool]:
-    """Whether the vector of each row (id, text, vector) is the one that the service gives for its text."""
-    results = [pair for part in client.embed([text for _, text, _ in rows]) for pair in part]
-    return {rows[at][0]: _is_alike(rows[at][2], result) for at, result in results}
+    """By id, whether the vector of each row (id, text, vector) is the one that the service gives for its text."""
+    found: dict[str, bool] = {}
+    for at, result in (pair for part in client.embed([text for _, text, _ in rows]) for pair in part):
+        id, _, vector = rows[at]
+        found[id] = found.get(id, True) and _is_alike(vector, result)
+    return found
 
 
 def _is_alike(stored: list[float], result: object) -> bool:

@@ -70,7 +70,8 @@ class Comparison:
         """Fill the table `verdicts`."""
         self._add_ranges()
         self._judge()
-        if splitter := splitter_of(self._settings, self._space):
+        also = store.read_service(self._connection, self._settings).url
+        if splitter := splitter_of(self._settings, self._space, also):
             self._cut_again(splitter)
 
     def execute(self, name: str, facts: Mapping[str, object] | None = None) -> list[Any]:

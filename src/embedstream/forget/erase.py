@@ -145,9 +145,13 @@ class _Table:
         self._connection = connection
         self._id = id
         table = store.Names.of(settings.pgvector_table).table
-        self._names = {"table": table.as_string(connection), "documents": documents.as_string(connection)}
-        # A migration keeps the texts in a second table.
-        self._names |= {role: named(settings, role).as_string(connection) for role in ("next", "previous")}
+        self._names: dict[str, Any] = {
+            "table": table.as_string(connection),
+            "documents": documents.as_string(connection),
+        }
+        # A migration keeps the texts in a second table, of chunks in two.
+        others = [named(settings, f"{role}{rest}") for role in ("next", "previous") for rest in ("", "_documents")]
+        self._names["others"] = [each.as_string(connection) for each in others]
 
     def standing(self) -> _Standing:
         return _Standing(*self._connection.execute(self._sql["standing"], {"id": self._id}).fetchall()[0])

@@ -23,7 +23,7 @@ from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
 from embedstream.migrate.following import Built, Following
-from embedstream.migrate.second import MigratingStore
+from embedstream.migrate.second import MigratingDocuments, MigratingStore
 from embedstream.retry import Patience
 from embedstream.splitting import splitter_of
 from embedstream.worker import worker_settings
@@ -99,11 +99,12 @@ class IngestFunction(ScalarFunction):
         canary = self._patience(lambda: _canary(settings))
         embedder = EmbeddingClient(settings, space, self._patience, also=also.url, canary=canary)
         decode, has_record = decoder_of(settings, *models), partial(kafka.has_record, settings)
-        splitter = self._patience(lambda: splitter_of(settings, space))
+        splitter = self._patience(lambda: splitter_of(settings, space, also.url))
         if splitter is None:
             table = MigratingStore(store.TableStore(settings, space, has_record), settings)
             return _built(Ingest(embedder, table, decode, self._patience), space, table.close, embedder.close)
-        documents = store.DocumentStore(settings, space, has_record)
+        self._patience(lambda: _check_splitting(settings, space, splitter.identity))
+        documents = MigratingDocuments(store.DocumentStore(settings, space, has_record), settings)
         ingest = DocumentIngest(embedder, documents, decode, self._patience, splitter)
         return _built(ingest, space, documents.close, embedder.close)
 
@@ -126,6 +127,13 @@ def _space(settings: Settings) -> tuple[Space, store.Service]:
         identity = splitter.identity if splitter else None
         store.prepare(settings, pinned, splitting=identity, canary=embedding.read_canary(settings))
     return pinned, also
+
+
+def _check_splitting(settings: Settings, space: Space, splitting: str) -> None:
+    """Nothing is said of a table that went to another space meanwhile: the first write will find that."""
+    with store.database(settings) as connection, connection.transaction():
+        if store.still_holds(connection, settings, space):
+            store.check_splitting(store.read_splitting(connection, settings), splitting, settings)
 
 
 def _canary(settings: Settings) -> Vectors | None:

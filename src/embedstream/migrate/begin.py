@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from embedstream import canary, embedding, store
 from embedstream.errors import ConfigError, RetryLater
 from embedstream.migrate.locks import shortly
-from embedstream.migrate.relations import check_name, filled, named, names_of, ready
-from embedstream.migrate.state import needed, read
+from embedstream.migrate.relations import beside, check_name, filled, layout_of, named, pairs_of, ready
+from embedstream.migrate.state import Beside, needed, read
+from embedstream.splitting import splitter_of
 
 if TYPE_CHECKING:
     import psycopg
 
-    from embedstream.migrate.relations import Sql
+    from embedstream.migrate.relations import Pair, Sql
     from embedstream.migrate.state import Migration
     from embedstream.settings import Settings
     from embedstream.space import Space
@@ -23,21 +24,21 @@ def begin(settings: Settings, url: str, share: float) -> None:
     """Have every change of the table go to a second one as well, from now on.
 
     Where that is so already, only `share` is noted, and the service's address. Raises ConfigError where the service is
-    away or is of the table's own space, where another migration is under way, and where something is bound to the table
-    that could not go with its name.
+    away or is of the table's own space, or has no tokenizer that cuts texts as the pipeline wants them, where another
+    migration is under way, and where something is bound to the table that could not go with its name.
     """
-    space = _offered(settings, url)
-    _check_dimension(settings, space)
+    offered = _offered(settings, url)
+    _check_dimension(settings, offered.space)
     with store.database(settings, long=True) as connection:
 
         def make() -> None:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
             pinned = store.pinned_space(connection, settings)
             if migration := read(connection, settings):
-                _go_on(connection, settings, migration, space, url)
+                _go_on(connection, settings, migration, offered)
             else:
-                _check_new(connection, settings, pinned, space)
-                _make(connection, settings, space, url)
+                _check_new(connection, settings, pinned, offered.space)
+                _make(connection, settings, offered)
             _tell(connection, settings, "set_share", share)
 
         shortly(connection, settings, make, "migrate start")
@@ -64,11 +65,13 @@ def _tell(connection: psycopg.Connection[Any], settings: Settings, statement: st
     connection.execute(sql[statement], [value])
 
 
-def _offered(settings: Settings, url: str) -> Space:
+def _offered(settings: Settings, url: str) -> Beside:
+    own = settings.model_copy(update={"embedding_service_url": url})
     try:
-        return embedding.read_space(settings.model_copy(update={"embedding_service_url": url}))
+        space = embedding.read_space(own)
     except RetryLater as exc:
         raise ConfigError(f"--service: {exc}") from exc
+    return Beside(space, url, _splitting(own, space, "--service"))
 
 
 def _check_dimension(settings: Settings, space: Space) -> None:
@@ -80,16 +83,24 @@ def _check_dimension(settings: Settings, space: Space) -> None:
         )
 
 
-def _go_on(
-    connection: psycopg.Connection[Any], settings: Settings, migration: Migration, space: Space, url: str
-) -> None:
+def _splitting(settings: Settings, space: Space, what: str, also: str | None = None) -> str | None:
+    """How the service of the space has the pipeline's texts cut; None where a text is one row."""
+    try:
+        splitter = splitter_of(settings, space, also)
+    except (ConfigError, RetryLater) as exc:
+        raise ConfigError(f"{what}: {exc}") from exc
+    return splitter.identity if splitter else None
+
+
+def _go_on(connection: psycopg.Connection[Any], settings: Settings, migration: Migration, offered: Beside) -> None:
     sql, found = ready(connection, settings, migration.role)
-    if found.space != space:
+    if found.space != offered.space:
         raise ConfigError(
             f"table {settings.pgvector_table} is being migrated already, and the other space is {found.space}, not "
-            f"{space}: migrate finish or migrate abort ends that one first"
+            f"{offered.space}: migrate finish or migrate abort ends that one first"
         )
-    connection.execute(sql["note_other_service"], [url])
+    store.check_splitting(found.splitting, offered.splitting, settings)
+    connection.execute(sql["note_other_service"], [offered.service_url])
     _tell(connection, settings, "set_paused", False)
 
 
@@ -97,22 +108,32 @@ def _check_new(connection: psycopg.Connection[Any], settings: Settings, pinned: 
     table = settings.pgvector_table
     if space == pinned:
         raise ConfigError(f"the service embeds with {space}, as table {table} does already: give that of another model")
-    if settings.is_chunked or store.read_splitting(connection, settings) is not None:
-        raise ConfigError(
-            f"table {table} holds chunks of texts, which a migration cannot cut again for another model yet: set the "
-            "pipeline's table to another one, and submit with the new model"
-        )
+    _check_splitting(connection, settings, pinned)
     store.check_newest(connection, settings)
-    check_name(table)
-    facts = names_of(settings, "next")
+    check_name(table, layout_of(connection, settings))
+    for pair in pairs_of(layout_of(connection, settings), settings, "next"):
+        _check_relation(connection, settings, space, pair)
+
+
+def _check_splitting(connection: psycopg.Connection[Any], settings: Settings, pinned: Space) -> None:
+    """Whoever cuts texts from here on has to do it as the job does, which was submitted with the same."""
+    also = store.read_service(connection, settings).url
+    offered = _splitting(settings, pinned, f"the service of table {settings.pgvector_table} as it is", also)
+    store.check_splitting(store.read_splitting(connection, settings), offered, settings)
+
+
+def _check_relation(connection: psycopg.Connection[Any], settings: Settings, space: Space, pair: Pair) -> None:
+    table, relation = settings.pgvector_table, pair.own.as_string()
+    name = relation.replace('"', "")
     sql = filled(connection, settings, "next", space)
-    found = [what for (what,) in connection.execute(sql["obstacles"], facts)]
+    vectors = store.Names.of(table).vectors.as_string()
+    found = [what for (what,) in connection.execute(sql["obstacles"], {"table": relation, "vectors": vectors})]
     if found:
         raise ConfigError(
-            f"table {table} has {', '.join(found)}, which would stay with the old vectors when another table takes its "
-            "name: remove what is named, and make it again after migrate cut-over"
+            f"table {name} has {', '.join(found)}, which would stay with the old vectors when another table takes "
+            "its name: remove what is named, and make it again after migrate cut-over"
         )
-    owner, is_ours, may_create, schema, is_first = _owned(connection, sql, facts["table"])
+    owner, is_ours, may_create, schema, is_first = _owned(connection, sql, relation)
     if "." not in table and not is_first:
         raise ConfigError(
             f"table {table} is in schema {schema}, but what is made beside it would be in another one: set "
@@ -120,7 +141,7 @@ def _check_new(connection: psycopg.Connection[Any], settings: Settings, pinned: 
         )
     if not (is_ours and may_create):
         raise ConfigError(
-            f"user {settings.pgvector_user} may not migrate table {table}: its owner {owner} may, with CREATE on "
+            f"user {settings.pgvector_user} may not migrate table {name}: its owner {owner} may, with CREATE on "
             f"schema {schema}; set PGVECTOR_USER to that for this command"
         )
 
@@ -130,16 +151,19 @@ def _owned(connection: psycopg.Connection[Any], sql: Sql, relation: str) -> tupl
     return row
 
 
-def _make(connection: psycopg.Connection[Any], settings: Settings, space: Space, url: str) -> None:
+def _make(connection: psycopg.Connection[Any], settings: Settings, offered: Beside) -> None:
+    space, url, splitting = offered
     sql = filled(connection, settings, "next", space)
     connection.execute(sql["make"])
     connection.execute(sql["open"], [0.5])
     connection.execute(sql["pin_other"], [*space, url, _canary(settings, url)])
+    if splitting:
+        store.pin_splitting(connection, beside(settings, "next"), splitting)
     connection.execute(sql["note_service"], [settings.embedding_service_url])
-    names = store.Names.of(settings.pgvector_table)
-    other, other_space = named(settings, "next"), named(settings, "next_space")
+    own = store.Names.of(settings.pgvector_table).space
+    pairs = pairs_of(layout_of(connection, settings), settings, "next")
     for source, target in (
-        (names.table, other), (names.space, other_space), (names.space, store.migration_of(settings.pgvector_table)),
+        *pairs, (own, named(settings, "next_space")), (own, store.migration_of(settings.pgvector_table)),
     ):  # fmt: skip
         like(connection, sql, source.as_string(), target.as_string())
     connection.execute(sql["mirror"])

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream.migrate.relations import names_of
+from psycopg.sql import Identifier
+
+from embedstream.migrate.relations import pairs_of, turned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
 
-    from embedstream.migrate.relations import Sql
+    from embedstream.migrate.relations import Layout, Pair, Sql
     from embedstream.migrate.state import Role
     from embedstream.settings import Settings
 
 _DEFINITION = re.compile(r"CREATE (UNIQUE )?INDEX .*? ON .*? (USING .*)", re.DOTALL)
-_PENDING = "WHERE (embedding IS NULL)"
 
 
 class Defined(NamedTuple):
@@ -43,57 +44,57 @@ def _how(definition: str) -> str:
     return "".join(part or "" for part in found.groups()) if found else definition
 
 
-def lacking(connection: psycopg.Connection[Any], settings: Settings, role: Role, sql: Sql) -> list[Defined]:
-    """Valid indexes of the table that the other one lacks, but for those of vectors: their type is another one."""
-    names = names_of(settings, role)
-    theirs = {each.how for each in read(connection, sql, names["other"]) if each.is_valid}
-    ours = read(connection, sql, names["table"])
+def lacking(connection: psycopg.Connection[Any], sql: Sql, pair: Pair) -> list[Defined]:
+    """Valid indexes that the other one lacks, but for those of vectors: their type is another one."""
+    theirs = {each.how for each in read(connection, sql, pair.other.as_string()) if each.is_valid}
+    ours = read(connection, sql, pair.own.as_string())
     return [each for each in ours if each.is_valid and not each.is_of_vectors and each.how not in theirs]
 
 
-def has_pending(connection: psycopg.Connection[Any], sql: Sql, relation: str) -> bool:
-    return any(each.is_valid and each.how.endswith(_PENDING) for each in read(connection, sql, relation))
+def has_pending(connection: psycopg.Connection[Any], sql: Sql, settings: Settings, layout: Layout) -> bool:
+    """Of what lacks its vectors: the table itself needs one before it can be the other one, which is looked for it."""
+    mirrored, where = pairs_of(layout, settings, "next")[-1].own, f"WHERE ({layout.lacking} IS NULL)"
+    found = read(connection, sql, mirrored.as_string())
+    return any(each.is_valid and each.how.endswith(where) for each in found)
 
 
-def make_pending(connection: psycopg.Connection[Any], settings: Settings, sql: Sql) -> None:
-    """The table itself needs one before it can be the other one: it is looked for rows without a vector then."""
-    table = names_of(settings, "next")["table"]
-    if has_pending(connection, sql, table):
+def make_pending(connection: psycopg.Connection[Any], sql: Sql, settings: Settings, layout: Layout) -> None:
+    if has_pending(connection, sql, settings, layout):
         return
     connection.execute(sql["drop_pending"])
     connection.execute(sql["make_pending"])
 
 
-def make_others(connection: psycopg.Connection[Any], settings: Settings, role: Role, sql: Sql) -> None:
+def make_others(connection: psycopg.Connection[Any], sql: Sql, settings: Settings, layout: Layout, role: Role) -> None:
     """Those that somebody made by hand, under a name of ours until they take theirs at the cut-over."""
-    other = names_of(settings, role)["other"]
-    for each in lacking(connection, settings, role, sql):
-        unique, using = (
-            ("UNIQUE ", each.how.removeprefix("UNIQUE ")) if each.how.startswith("UNIQUE ") else ("", each.how)
-        )
-        name = _quoted(f"{settings.pgvector_table.rpartition('.')[2]}_{role}_{each.name}")
-        schema = other.rpartition(".")[0]
-        connection.execute(f"DROP INDEX IF EXISTS {f'{schema}.' if schema else ''}{name}".encode())
-        connection.execute(f"CREATE {unique}INDEX CONCURRENTLY {name} ON {other} {using}".encode())
+    *schema, table = settings.pgvector_table.split(".")
+    for pair in pairs_of(layout, settings, role):
+        for each in lacking(connection, sql, pair):
+            how = each.how.removeprefix("UNIQUE ")
+            unique = "UNIQUE " if how != each.how else ""
+            name, target = f"{table}_{role}_{each.name}", pair.other.as_string()
+            connection.execute(f"DROP INDEX IF EXISTS {Identifier(*schema, name).as_string()}".encode())
+            connection.execute(f"CREATE {unique}INDEX CONCURRENTLY {_quoted(name)} ON {target} {how}".encode())
 
 
-def renamings(connection: psycopg.Connection[Any], settings: Settings, role: Role, to: Role, sql: Sql) -> Iterator[str]:
+def renamings(
+    connection: psycopg.Connection[Any], sql: Sql, settings: Settings, layout: Layout, role: Role
+) -> Iterator[str]:
     """Statements that give the indexes of both tables the names that go with their tables' new names.
 
     First the table's own make room. One that somebody made by hand keeps the name that it had.
     """
-    table, names = settings.pgvector_table.rpartition(".")[2], names_of(settings, role)
-    schema = names["table"].rpartition(".")[0]
-    path = f"{schema}." if schema else ""
-    own = {each.name for each in read(connection, sql, names["table"])}
-    for name in sorted(own):
-        rest = name.removeprefix(f"{table}_")
-        yield f"ALTER INDEX {path}{_quoted(name)} RENAME TO {_quoted(f'{table}_{to}_{rest}')}"
-    for each in read(connection, sql, names["other"]):
-        rest = each.name.removeprefix(f"{table}_{role}_")
-        new = rest if rest in own else f"{table}_{rest}"
-        yield f"ALTER INDEX {path}{_quoted(each.name)} RENAME TO {_quoted(new)}"
+    *schema, table = settings.pgvector_table.split(".")
+    to = turned(role)
+    for pair in pairs_of(layout, settings, role):
+        own = {each.name for each in read(connection, sql, pair.own.as_string())}
+        names = [(name, f"{table}_{to}_{name.removeprefix(f'{table}_')}") for name in sorted(own)]
+        for each in read(connection, sql, pair.other.as_string()):
+            rest = each.name.removeprefix(f"{table}_{role}_")
+            names.append((each.name, rest if rest in own else f"{table}_{rest}"))
+        for name, new in names:
+            yield f"ALTER INDEX {Identifier(*schema, name).as_string()} RENAME TO {_quoted(new)}"
 
 
 def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return Identifier(name).as_string()

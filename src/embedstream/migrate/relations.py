@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
@@ -11,7 +11,10 @@ from embedstream.errors import ConfigError
 from embedstream.migrate.state import read_beside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import psycopg
+    from psycopg.sql import Composable
 
     from embedstream.migrate.state import Beside, Role
     from embedstream.settings import Settings
@@ -19,10 +22,65 @@ if TYPE_CHECKING:
 
 Sql: TypeAlias = "dict[str, Composed]"
 
-OF_MODEL = ("model_name", "model_revision", "embedding_timestamp", "token_count", "truncated")
-"""The columns that go with a vector."""
-# PostgreSQL cuts names at 63 bytes: table, `_previous`, `_dimension`.
-_LONGEST_NAME = 44
+_OF_SPACE = ("model_name", "model_revision", "dimension", "normalised", "max_tokens", "service_url", "canary")
+
+
+class Layout(NamedTuple):
+    """What a table has a row for each id of, where that may lack what a model makes of it.
+
+    `lacking` is the column that is null then, `of_model` are the others that depend on the model, `texts` the id and
+    what the model's part follows from, `of_space` what goes with a space. `longest_name` is in bytes: PostgreSQL cuts
+    names at 63.
+    """
+
+    unit: str
+    vector: str
+    file: str
+    lacking: str
+    of_model: tuple[str, ...]
+    texts: tuple[str, ...]
+    of_space: tuple[str, ...]
+    longest_name: int
+
+    @property
+    def is_chunked(self) -> bool:
+        return "splitting" in self.of_space
+
+
+ROWS = Layout(
+    "rows", "vector", "migrate_rows.sql", "embedding",
+    ("model_name", "model_revision", "embedding_timestamp", "token_count", "truncated"), ("id", "text"), _OF_SPACE,
+    63 - len("_previous" "_dimension"),
+)  # fmt: skip
+DOCUMENTS = Layout(
+    "documents", "vectors", "migrate_chunks.sql", "chunks", ("unseen",), ("id", "text", "prefix"),
+    (*_OF_SPACE, "splitting"), 63 - len("_previous" "_documents" "_pending"),
+)  # fmt: skip
+
+
+class Pair(NamedTuple):
+    """A relation of the table, and the one that is to it what the other table is to the table."""
+
+    own: Identifier
+    other: Identifier
+
+
+def layout_of(connection: psycopg.Connection[Any], settings: Settings) -> Layout:
+    return DOCUMENTS if store.read_splitting(connection, settings) is not None else ROWS
+
+
+def turned(role: Role) -> Role:
+    """What the table of the name is to the other one, once that has taken the name."""
+    return "previous" if role == "next" else "next"
+
+
+def pairs_of(layout: Layout, settings: Settings, role: Role) -> list[Pair]:
+    """First the tables, last what has a row for each id."""
+    table, other = settings.pgvector_table, beside(settings, role).pgvector_table
+    pairs = [Pair(store.Names.of(table).table, store.Names.of(other).table)]
+    if layout.is_chunked:
+        pairs.append(Pair(store.documents_of(table), store.documents_of(other)))
+    return pairs
 
 
 def beside(settings: Settings, role: Role) -> Settings:
@@ -32,9 +90,11 @@ def beside(settings: Settings, role: Role) -> Settings:
     )
 
 
-def check_name(table: str) -> None:
-    if len(table.rpartition(".")[2].encode()) > _LONGEST_NAME:
-        raise ConfigError(f"table {table} has too long a name for a second one beside it: {_LONGEST_NAME} bytes fit")
+def check_name(table: str, layout: Layout) -> None:
+    if len(table.rpartition(".")[2].encode()) > layout.longest_name:
+        raise ConfigError(
+            f"table {table} has too long a name for a second one beside it: {layout.longest_name} bytes fit"
+        )
 
 
 def named(settings: Settings, suffix: str) -> Identifier:
@@ -42,41 +102,25 @@ def named(settings: Settings, suffix: str) -> Identifier:
     return Identifier(*schema, f"{name}_{suffix}")
 
 
-def names_of(settings: Settings, role: Role) -> dict[str, str]:
-    """The relations as parameters of the statements that look into the catalogue."""
-    names = store.Names.of(settings.pgvector_table)
-    return {
-        "table": names.table.as_string(),
-        "other": named(settings, role).as_string(),
-        "vectors": names.vectors.as_string(),
-    }
-
-
 def filled(connection: psycopg.Connection[Any], settings: Settings, role: Role, space: Space | None = None) -> Sql:
     """The statements, with `space` as that of the other table; those that write vectors need it.
 
     Raises ConfigError where the table has gone.
     """
-    table = settings.pgvector_table
-    columns, schema = _carried(connection, settings), _schema(connection, settings)
-    name = table.rpartition(".")[2]
-    return store.statements(
-        table, "migrate.sql",
-        migration=store.migration_of(table), other=named(settings, role), other_space=named(settings, f"{role}_space"),
-        other_path=Identifier(schema, f"{name}_{role}"), mirror=named(settings, "mirror"),
-        other_pending=Identifier(f"{name}_{role}_pending"),
-        pending=Identifier(f"{name}_pending"), table_pending=named(settings, "pending"),
-        new_state=Literal("cut over" if role == "next" else "copying"),
-        bad_vector=store.statements(table, "stored.sql")["bad_vector"],
-        columns=_list(columns), t_columns=_list(columns, "t"), o_columns=_list(columns, "o"),
-        assignments=SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(each)) for each in columns[1:]),
-        of_model=_list(list(OF_MODEL)),
-        dimension=Literal(space.dimension if space else None),
-        model_name=Literal(space.model_name if space else None),
-        model_revision=Literal(space.model_revision if space else None),
-        dimension_check=Identifier(f"{name}_dimension"), model_check=Identifier(store.model_check(table)),
-        embedded_check=Identifier(f"{name}_embedded"), embedded_check_name=Literal(f"{name}_embedded"),
-    )  # fmt: skip
+    table, layout = settings.pgvector_table, layout_of(connection, settings)
+    parts = {
+        **_relations(connection, settings, layout, role),
+        **_columns(connection, settings, layout),
+        **_space(space),
+    }
+    parts["bad_vector"] = store.statements(table, "stored.sql")["bad_vector"]
+    of_layout = store.statements(table, layout.file, **parts)
+    found = store.statements(table, "migrate.sql", **parts, **of_layout) | of_layout
+    if layout.is_chunked:
+        other = beside(settings, role).pgvector_table
+        chunks = store.statements(other, "chunks.sql", documents=store.documents_of(other))
+        found |= {name: chunks[name] for name in ("drop", "add", "move")}
+    return found
 
 
 def ready(connection: psycopg.Connection[Any], settings: Settings, role: Role) -> tuple[Sql, Beside]:
@@ -85,27 +129,73 @@ def ready(connection: psycopg.Connection[Any], settings: Settings, role: Role) -
     return filled(connection, settings, role, found.space), found
 
 
-def _carried(connection: psycopg.Connection[Any], settings: Settings) -> list[str]:
+def _relations(
+    connection: psycopg.Connection[Any], settings: Settings, layout: Layout, role: Role
+) -> dict[str, Composable]:
+    *path, name = settings.pgvector_table.split(".")
+    pairs = pairs_of(layout, settings, role)
+    documents = "_documents" if layout.is_chunked else ""
+    schema, pending = _schema(connection, pairs[0].own), f"{name}{documents}_pending"
+    return {
+        "migration": store.migration_of(settings.pgvector_table), "mirror": named(settings, "mirror"),
+        "documents": pairs[-1].own, "other": pairs[0].other, "other_documents": pairs[-1].other,
+        "others": SQL(", ").join(each.other for each in pairs), "other_space": named(settings, f"{role}_space"),
+        "other_path": Identifier(schema, f"{name}_{role}"),
+        "other_documents_path": Identifier(schema, f"{name}_{role}{documents}"),
+        "pending": Identifier(pending), "table_pending": Identifier(*path, pending),
+        "other_pending": Identifier(f"{name}_{role}{documents}_pending"),
+        "new_state": Literal("cut over" if role == "next" else "copying"),
+        "dimension_check": Identifier(f"{name}_dimension"),
+        "model_check": Identifier(store.model_check(settings.pgvector_table)),
+        "embedded_check": Identifier(f"{name}_embedded"), "embedded_check_name": Literal(f"{name}_embedded"),
+    }  # fmt: skip
+
+
+def _columns(connection: psycopg.Connection[Any], settings: Settings, layout: Layout) -> dict[str, Composable]:
+    carried = _carried(connection, pairs_of(layout, settings, "next")[-1].own, layout)
+    return {
+        "columns": _list(carried), "t_columns": _list(carried, "t"), "o_columns": _list(carried, "o"),
+        "assignments": SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(each)) for each in carried[1:]),
+        "of_model": _list(layout.of_model), "texts": _list(layout.texts), "lacking": Identifier(layout.lacking),
+        "of_space": _list(layout.of_space), "splitting": SQL("splitting" if layout.is_chunked else "NULL"),
+    }  # fmt: skip
+
+
+def _space(space: Space | None) -> dict[str, Composable]:
+    return {
+        "dimension": Literal(space.dimension if space else None),
+        "model_name": Literal(space.model_name if space else None),
+        "model_revision": Literal(space.model_revision if space else None),
+    }
+
+
+def _carried(connection: psycopg.Connection[Any], relation: Identifier, layout: Layout) -> list[str]:
     """The columns that do not depend on the model; those that PostgreSQL computes it computes again."""
     query = (
         "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
         " AND attgenerated = '' AND attname <> ALL(%s) ORDER BY attname <> 'id', attnum"
     )
-    relation = store.Names.of(settings.pgvector_table).table.as_string()
-    found = [name for (name,) in connection.execute(query, [relation, ["embedding", *OF_MODEL]])]
+    parameters = [relation.as_string(), [layout.lacking, *layout.of_model]]
+    found = [name for (name,) in connection.execute(query, parameters)]
     if not found:
-        raise ConfigError(f"there is no table {settings.pgvector_table} any more")
+        raise _gone(relation)
     return found
 
 
-def _schema(connection: psycopg.Connection[Any], settings: Settings) -> str:
+def _schema(connection: psycopg.Connection[Any], relation: Identifier) -> str:
     query = (
         "SELECT nspname FROM pg_namespace AS n JOIN pg_class AS c ON relnamespace = n.oid WHERE c.oid = to_regclass(%s)"
     )
-    relation = store.Names.of(settings.pgvector_table).table.as_string()
-    return str(connection.execute(query, [relation]).fetchall()[0][0])
+    row = connection.execute(query, [relation.as_string()]).fetchone()
+    if row is None:
+        raise _gone(relation)
+    return str(row[0])
 
 
-def _list(columns: list[str], alias: str | None = None) -> Composed:
+def _gone(relation: Identifier) -> ConfigError:
+    return ConfigError(f"there is no table {relation.as_string()} any more")
+
+
+def _list(columns: Iterable[str], alias: str | None = None) -> Composed:
     path = (alias,) if alias else ()
     return SQL(", ").join(Identifier(*path, name) for name in columns)

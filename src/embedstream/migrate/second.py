@@ -13,21 +13,21 @@ import psycopg
 
 from embedstream import store
 from embedstream.decode.message import Delete
-from embedstream.embedding import EmbeddingClient
 from embedstream.errors import EmbedstreamError
-from embedstream.ingest import Embedded
-from embedstream.migrate import filling
+from embedstream.migrate.filling import Text, filler
 from embedstream.migrate.relations import ready
-from embedstream.migrate.state import read
+from embedstream.migrate.state import read, read_beside
 from embedstream.retry import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from embedstream.ingest import Advance, Change, Written
-    from embedstream.migrate.filling import Text
+    from embedstream.migrate.filling import Filler
+    from embedstream.migrate.relations import Sql
+    from embedstream.migrate.state import Beside, Migration
     from embedstream.settings import Settings
-    from embedstream.store import TableStore
+    from embedstream.store import DocumentStore, TableStore
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ _MOST_TEXTS = 512
 _MOST_CHARACTERS = 1_000_000
 # What is more stays without its vector, for `migrate resume` or the cut-over.
 _MOST_WAITING = 4096
+_MOST_DOCUMENTS_WAITING = 512
 _PAUSE = 1.0
 
 
@@ -79,11 +80,20 @@ class MigratingStore:
         self._second = None
 
 
+class MigratingDocuments(MigratingStore):
+    """As MigratingStore, for a store of documents."""
+
+    def __init__(self, table: DocumentStore, settings: Settings) -> None:
+        super().__init__(table, settings)
+        self.look_up_chunks = table.look_up_chunks
+        self.read_text = table.read_text
+
+
 def _texts(changes: Sequence[Change], won: Collection[str]) -> list[Text]:
     return [
-        (item.id, item.text)
+        Text(item.id, item.text, item.prefix)
         for item, embedded in changes
-        if isinstance(embedded, Embedded) and not isinstance(item, Delete) and item.text is not None and item.id in won
+        if embedded and not isinstance(item, Delete) and item.text is not None and item.id in won
     ]
 
 
@@ -96,7 +106,8 @@ class Second:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._waiting: queue.Queue[Text | None] = queue.Queue(_MOST_WAITING)
+        most = _MOST_DOCUMENTS_WAITING if settings.is_chunked else _MOST_WAITING
+        self._waiting: queue.Queue[Text | None] = queue.Queue(most)
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="second space", daemon=True)
         self._thread.start()
@@ -126,26 +137,34 @@ class Second:
                 self._is_closed.wait(_PAUSE)
 
     def _work(self) -> None:
-        """For a while, until it is to be seen how the migration stands; texts that come in a pause are left out."""
+        """Until the migration is another one or rests; texts that come in a pause are left out."""
         with store.database(self._settings) as connection:
-            migration = read(connection, self._settings)
-            while migration is None or migration.paused:
+            while (migration := read(connection, self._settings)) is None or migration.paused:
                 self._drain()
                 if self._is_closed.wait(_PAUSE):
                     return
-                migration = read(connection, self._settings)
             sql, found = ready(connection, self._settings, migration.role)
-            filling.prepared(connection, store.statements(self._settings.pgvector_table)["limits"])
-            own = self._settings.model_copy(update={"embedding_service_url": found.service_url})
-            with EmbeddingClient(own, found.space, Patience(sleep=self._sleep)) as client:
-                self._fill(connection, sql["fill"], client)
+            with filler(self._settings, connection, sql, found, Patience(sleep=self._sleep)) as other:
+                while not self._is_closed.is_set() and self._still(connection, migration, sql, found):
+                    self._fill(other)
 
-    def _fill(self, connection: psycopg.Connection[Any], statement: Any, client: EmbeddingClient) -> None:  # noqa: ANN401
+    def _still(self, connection: psycopg.Connection[Any], migration: Migration, sql: Sql, found: Beside) -> bool:
+        """Whether what was seen of the migration holds."""
+        now = read(connection, self._settings)
+        return (
+            now is not None
+            and not now.paused
+            and (now.started_at, now.switched_at) == (migration.started_at, migration.switched_at)
+            and read_beside(connection, sql) == found
+        )
+
+    def _fill(self, other: Filler) -> None:
+        """For a while; of an id with several texts the latest is the one that can stand there."""
         due = time.monotonic() + 10 * LOOK_SECONDS
         while not self._is_closed.is_set() and time.monotonic() < due:
-            texts = self._next()
-            if texts:
-                filling.write(connection, statement, _vectors(client, texts))
+            latest = {text.id: text for text in self._next()}
+            if latest:
+                other.write(other.embed(list(latest.values())))
 
     def _next(self) -> list[Text]:
         texts: list[Text] = []
@@ -157,7 +176,7 @@ class Second:
                 if text is None:
                     break
                 texts.append(text)
-                characters += len(text[1])
+                characters += len(text.text)
         return texts
 
     def _drain(self) -> None:
@@ -169,11 +188,3 @@ class Second:
         """The wait for a service that is away; ended with the thread."""
         if self._is_closed.wait(seconds):
             raise EmbedstreamError("closed")
-
-
-def _vectors(client: EmbeddingClient, texts: Sequence[Text]) -> filling.Vectors:
-    """Those that the service takes; of an id with several texts the latest is the one that can stand there."""
-    latest = dict(texts)
-    found = filling.embed(client, list(latest.items()))
-    pairs = [pair for pair in zip(found.texts, found.results, strict=True) if isinstance(pair[1], Embedded)]
-    return filling.Vectors([text for text, _ in pairs], [result for _, result in pairs])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from embedstream import store
 from embedstream.display import duration, printable
 from embedstream.index.state import KINDS, NAMES, Catalog
-from embedstream.migrate.relations import beside, ready
+from embedstream.migrate.relations import beside, layout_of, ready
 from embedstream.migrate.state import read
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ _QUIET_SECONDS = 60.0
 @dataclass(frozen=True)
 class Standing:
     """Of the other table: `rows` are those of the table itself, `copied` those that stand in the other, `pending` those
-    of them without a vector. `eta_seconds` is None where nobody works on it; `lacks` are its missing indexes.
+    of them without a vector; of a table of chunks they are documents (`unit`). `eta_seconds` is None where nobody works
+    on it; `lacks` are its missing indexes.
     """
 
     table: str
@@ -46,6 +47,7 @@ class Standing:
     eta_seconds: float | None
     lacks: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    unit: str = "rows"
 
     @property
     def left(self) -> int:
@@ -77,16 +79,16 @@ def read_standing(connection: psycopg.Connection[Any], settings: Settings) -> St
         settings.pgvector_table, migration.state, str(store.pinned_space(connection, settings)), str(found.space),
         found.service_url, migration.paused, round(migration.share, 3), migration.started_at, migration.switched_at,
         rows, copied, pending, migration.rate if is_worked_on else None, is_worked_on, eta if left else 0.0, lacks,
-        dict(migration.refused),
+        dict(migration.refused), layout_of(connection, settings).unit,
     )  # fmt: skip
 
 
 def as_line(standing: Standing) -> str:
     """One line for the status and the console."""
     if standing.state == "cut over":
-        behind = f", which lacks {standing.left:,} rows" if standing.left else ""
+        behind = f", which lacks {standing.left:,} {standing.unit}" if standing.left else ""
         return f"cut over to {standing.space}; the table before is kept in step{behind}"
-    done = f"{standing.rows - standing.left:,} of {standing.rows:,} rows"
+    done = f"{standing.rows - standing.left:,} of {standing.rows:,} {standing.unit}"
     return f"to {standing.other_space}: {done}, {_pace(standing)}"
 
 
@@ -96,7 +98,7 @@ def _pace(standing: Standing) -> str:
     if standing.paused:
         return "paused: embedstream migrate resume"
     if standing.eta_seconds:
-        return f"{standing.rate or 0:,.0f} rows/s, done in {duration(standing.eta_seconds)}"
+        return f"{standing.rate or 0:,.0f} {standing.unit}/s, done in {duration(standing.eta_seconds)}"
     if standing.lacks and not standing.left:
         return f"the {' and the '.join(standing.lacks)} to be built"
     return "nobody works on it: embedstream migrate resume"

@@ -59,10 +59,11 @@ class Migration(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """The space of the other table, and the address of its service."""
+    """The space of the other table, the address of its service, and of a table of chunks how its texts are cut."""
 
     space: Space
     service_url: str
+    splitting: str | None = None
 
 
 def read(connection: psycopg.Connection[Any], settings: Settings) -> Migration | None:
@@ -90,5 +91,5 @@ def check(migration: Migration | None, table: str, step: Step) -> Migration:
 
 
 def read_beside(connection: psycopg.Connection[Any], sql: Sql) -> Beside:
-    row = connection.execute(sql["read_other_space"]).fetchall()[0]
-    return Beside(Space(*row[:-1]), row[-1])
+    *space, service_url, splitting = connection.execute(sql["read_other_space"]).fetchall()[0]
+    return Beside(Space(*space), service_url, splitting)

@@ -11,13 +11,13 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from embedstream import store
-from embedstream.embedding import EmbeddingClient
 from embedstream.errors import ConfigError
 from embedstream.index.build import build
 from embedstream.index.state import KINDS, Catalog
-from embedstream.migrate import filling, indexes
+from embedstream.migrate import indexes
+from embedstream.migrate.filling import Text, filler
 from embedstream.migrate.locks import limit
-from embedstream.migrate.relations import beside, names_of, ready
+from embedstream.migrate.relations import DOCUMENTS, ROWS, beside, layout_of, pairs_of, ready
 from embedstream.migrate.state import needed
 from embedstream.retry import Patience
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from embedstream.display import Watch
-    from embedstream.ingest import Embedder
-    from embedstream.migrate.filling import Text
+    from embedstream.migrate.filling import Filler, Made
     from embedstream.migrate.state import Migration, Role
     from embedstream.migrate.throttle import Throttle
     from embedstream.settings import Settings
 
 Ended: TypeAlias = Literal["complete", "paused"]
 
-BATCH = {"rows": 512, "characters": 1_000_000}
+# A chunk is shorter than most texts, and each has a vector.
+BATCHES = {ROWS: {"rows": 512, "characters": 1_000_000}, DOCUMENTS: {"rows": 512, "characters": 200_000}}
 # Less than PostgreSQL waits until it looks for a deadlock: of two, it is this one that gives way, and no live writer.
 _GIVE_WAY_MS = 200
 _KEPT_REFUSALS = 20
@@ -48,11 +48,8 @@ def work(settings: Settings, throttle: Throttle, watch: Watch, say: Callable[[st
     """
     with _alone(settings) as (connection, migration):
         sql, found = ready(connection, settings, migration.role)
-        filling.prepared(connection, store.statements(settings.pgvector_table)["limits"])
-        own = settings.model_copy(update={"embedding_service_url": found.service_url})
-        with EmbeddingClient(own, found.space, Patience()) as client:
-            work = _Work(settings, connection, sql, client, throttle)
-            return work.run(migration.role, watch, say)
+        with filler(settings, connection, sql, found, Patience()) as other:
+            return _Work(settings, connection, sql, other, throttle).run(migration.role, watch, say)
 
 
 @contextmanager
@@ -61,8 +58,7 @@ def _alone(settings: Settings) -> Iterator[tuple[psycopg.Connection[Any], Migrat
         migration = needed(connection, settings, "resume")
         store.need_session(connection, "a migration")
         sql, _ = ready(connection, settings, migration.role)
-        facts = names_of(settings, migration.role)
-        if connection.execute(sql["lock_work"], facts).fetchone() == (False,):
+        if connection.execute(sql["lock_work"]).fetchone() == (False,):
             raise ConfigError(
                 f"another process works on the migration of table {settings.pgvector_table} already: "
                 "embedstream migrate status shows how far it is"
@@ -85,14 +81,16 @@ class _Work:
         settings: Settings,
         connection: psycopg.Connection[Any],
         sql: dict[str, Any],
-        embedder: Embedder,
+        filler: Filler,
         throttle: Throttle,
     ) -> None:
         self._settings = settings
         self._connection = connection
         self._sql = sql
-        self._embedder = embedder
+        self._filler = filler
         self._throttle = throttle
+        self._layout = layout_of(connection, settings)
+        self._batch = BATCHES[self._layout]
         self._refused: dict[str, str] = {}
         self._rate: float | None = None
 
@@ -113,12 +111,12 @@ class _Work:
     def _copy(self, update: Callable[[int], None], done: int) -> None:
         while not (migration := self._standing()).is_copied:
             began = time.monotonic()
-            after = {"after": migration.copied_to, **BATCH}
-            texts: list[Text] = self._connection.execute(self._sql["next_texts"], after).fetchall()
-            vectors = filling.embed(self._embedder, texts)
-            facts = {"copied_to": texts[-1][0] if texts else migration.copied_to, "is_copied": not texts}
-            done += self._written("copy", vectors, facts)
-            self._worked(vectors, began)
+            after = {"after": migration.copied_to, **self._batch}
+            texts = self._texts("next_texts", after)
+            made = self._filler.embed(texts)
+            facts = {"copied_to": texts[-1].id if texts else migration.copied_to, "is_copied": not texts}
+            done += self._written(made, facts)
+            self._worked(made, began)
             update(done)
 
     def _fill(self, update: Callable[[int], None]) -> None:
@@ -127,24 +125,25 @@ class _Work:
         while True:
             self._standing()
             began = time.monotonic()
-            texts: list[Text] = self._connection.execute(
-                self._sql["pending_texts"], {"after": after, **BATCH}
-            ).fetchall()
+            texts = self._texts("pending_texts", {"after": after, **self._batch})
             if not texts:
                 return
-            vectors = filling.embed(self._embedder, texts)
-            self._written("fill", vectors)
-            after, done = texts[-1][0], done + len(texts)
-            self._worked(vectors, began)
+            made = self._filler.embed(texts)
+            self._written(made)
+            after, done = texts[-1].id, done + len(texts)
+            self._worked(made, began)
             update(done)
 
-    def _written(self, statement: str, vectors: filling.Vectors, copied: dict[str, Any] | None = None) -> int:
+    def _texts(self, statement: str, facts: dict[str, Any]) -> list[Text]:
+        return [Text(*row) for row in self._connection.execute(self._sql[statement], facts)]
+
+    def _written(self, made: Made, copied: dict[str, Any] | None = None) -> int:
         """In one transaction, which gives way to any other that it would wait for long; the number of rows."""
         while True:
             try:
                 with self._connection.transaction():
                     limit(self._connection, _GIVE_WAY_MS)
-                    done = filling.write(self._connection, self._sql[statement], vectors) if vectors.texts else 0
+                    done = self._filler.write(made, copies=copied is not None) if made.texts else 0
                     if copied:
                         self._connection.execute(self._sql["copied"], copied)
                     return done
@@ -157,11 +156,11 @@ class _Work:
             raise _Paused
         return migration
 
-    def _worked(self, vectors: filling.Vectors, began: float) -> None:
+    def _worked(self, made: Made, began: float) -> None:
         """Note what was done, and rest."""
-        self._refused |= vectors.refused
+        self._refused |= made.refused
         self._throttle.rest(time.monotonic() - began)
-        rate = len(vectors.texts) / max(time.monotonic() - began, 1e-3)
+        rate = len(made.texts) / max(time.monotonic() - began, 1e-3)
         self._rate = rate if self._rate is None else (1 - _WEIGHT) * self._rate + _WEIGHT * rate
         first = dict(list(self._refused.items())[:_KEPT_REFUSALS])
         self._connection.execute(self._sql["worked"], {"rate": self._rate, "refused": Jsonb(first, dumps=json.dumps)})
@@ -170,11 +169,12 @@ class _Work:
         """The indexes that the table has, the other one gets as well."""
         self._standing()
         other = beside(self._settings, role)
-        indexes.make_pending(self._connection, self._settings, self._sql)
-        self._connection.execute(b"ANALYZE " + names_of(self._settings, role)["other"].encode())
+        indexes.make_pending(self._connection, self._sql, self._settings, self._layout)
+        for pair in pairs_of(self._layout, self._settings, role):
+            self._connection.execute(b"ANALYZE " + pair.other.as_string().encode())
         for kind in KINDS:
             lives = Catalog(self._connection, self._settings, kind).look().state == "valid"
             if lives and Catalog(self._connection, other, kind).look().state != "valid":
                 say(f"building the {kind} index of table {other.pgvector_table}")
                 build(other, kind=kind)
-        indexes.make_others(self._connection, self._settings, role, self._sql)
+        indexes.make_others(self._connection, self._sql, self._settings, self._layout, role)

@@ -7,7 +7,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from embedstream import embedding, kafka
+from embedstream import kafka, services
 from embedstream.decode.message import Message, attempt
 from embedstream.decode.opening import headers_of
 from embedstream.display import printable
@@ -41,7 +41,7 @@ def latest(settings: Settings, count: int) -> list[Record]:
 def splitter_now(settings: Settings) -> Splitter | None:
     """What cuts texts, where they are cut and the service answers."""
     with suppress(EmbedstreamError):
-        return splitter_of(settings, embedding.read_space(settings)) if settings.is_chunked else None
+        return splitter_of(*services.find(settings)) if settings.is_chunked else None
     return None
 
 

@@ -80,7 +80,11 @@ AND (t.seq, t.start, t."end") IS DISTINCT FROM (i.seq, i.start, i."end")
 DELETE FROM {table} WHERE id = ANY(%(id)b::text[])
 
 -- name: count_chunks
-SELECT count(*) FROM {table} WHERE id = ANY(%(id)b::text[])
+-- With what they are of: the ledger is locked by now, and nobody moves the table to another space. One that is of another
+-- may have as many chunks.
+SELECT
+    (SELECT count(*) FROM {table} WHERE id = ANY(%(id)b::text[])),
+    (SELECT (model_name, model_revision) = (%(model_name)s, %(model_revision)s) FROM {space})
 
 -- name: pin_splitting
 UPDATE {space} SET splitting = %s

@@ -15,9 +15,8 @@ SELECT
 FROM pg_class AS c
 WHERE c.oid IN (
     SELECT unnest(ARRAY[p.oid, p.reltoastrelid]) FROM pg_class AS p
-    WHERE p.oid IN (
-        %(table)s::regclass, %(documents)s::regclass, to_regclass(%(next)s), to_regclass(%(previous)s)
-    )
+    WHERE p.oid IN (%(table)s::regclass, %(documents)s::regclass)
+    OR p.oid IN (SELECT to_regclass(name) FROM unnest(%(others)s::text[]) AS name)
 )
 ORDER BY 1
 

@@ -1,5 +1,8 @@
 -- The statements of a migration, each under its name. `other` is the table that follows the one of the name: <table>_next
--- before the cut-over, <table>_previous after it; `other_space` says which space it is of.
+-- before the cut-over, <table>_previous after it; `other_space` says which space it is of. `documents` and
+-- `other_documents` have a row for each id, which is mirrored: they are the tables themselves, but for those of chunks.
+-- Where its column `lacking` is null, what the model makes of it is still to come. What depends on the layout of the table
+-- is in migrate_rows.sql and migrate_chunks.sql.
 
 -- name: make
 ALTER TABLE {space} ADD COLUMN IF NOT EXISTS service_url text;
@@ -26,17 +29,19 @@ CREATE TABLE {migration} (
 CREATE TABLE {other} (
     LIKE {table} INCLUDING COMMENTS INCLUDING COMPRESSION INCLUDING CONSTRAINTS INCLUDING DEFAULTS INCLUDING GENERATED
     INCLUDING STORAGE,
-    PRIMARY KEY (id)
+    PRIMARY KEY ({key})
 );
 ALTER TABLE {other}
     DROP CONSTRAINT IF EXISTS {dimension_check},
     DROP CONSTRAINT IF EXISTS {model_check},
-    DROP CONSTRAINT IF EXISTS {embedded_check},
     ADD CONSTRAINT {dimension_check} CHECK (cardinality(embedding) = {dimension}),
-    ADD CONSTRAINT {model_check} CHECK (model_name = {model_name} AND model_revision = {model_revision}),
-    ALTER COLUMN embedding DROP NOT NULL;
--- Of what lacks its vector.
-CREATE INDEX {other_pending} ON {other} (id) WHERE embedding IS NULL;
+    ADD CONSTRAINT {model_check} CHECK (model_name = {model_name} AND model_revision = {model_revision});
+{make_documents}
+ALTER TABLE {other_documents}
+    DROP CONSTRAINT IF EXISTS {embedded_check},
+    ALTER COLUMN {lacking} DROP NOT NULL;
+-- Of what is still to come.
+CREATE INDEX {other_pending} ON {other_documents} (id) WHERE {lacking} IS NULL;
 
 CREATE TABLE {other_space} (LIKE {space} INCLUDING ALL)
 
@@ -54,12 +59,12 @@ UPDATE {space} SET service_url = %s
 UPDATE {other_space} SET service_url = %s
 
 -- name: upsert
--- The vector goes with the text: where that is another one, or the row is new, it is still to come.
-INSERT INTO {other_path} AS t ({columns}, embedding, {of_model})
-SELECT {columns}, NULL, {model_name}, {model_revision}, now(), 0, false FROM new_rows ORDER BY id COLLATE "C"
+-- What the model makes goes with the text: where that is another one, or the row is new, it is still to come.
+INSERT INTO {other_documents_path} AS t ({columns}, {lacking}, {of_model})
+SELECT {columns}, NULL, {blank} FROM new_rows ORDER BY id COLLATE "C"
 ON CONFLICT (id) DO UPDATE SET
     {assignments},
-    embedding = CASE WHEN t.text = excluded.text THEN t.embedding END
+    {lacking} = CASE WHEN {same_text} THEN t.{lacking} END
 
 -- name: mirror
 -- In the transaction of whoever writes the table, once for each statement, whatever that one's search path. Plans are
@@ -67,14 +72,19 @@ ON CONFLICT (id) DO UPDATE SET
 CREATE OR REPLACE FUNCTION {mirror} () RETURNS trigger LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $mirror$
+DECLARE
+    gone text[];
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM {other_documents_path};
         DELETE FROM {other_path};
     ELSIF TG_OP = 'DELETE' THEN
-        DELETE FROM {other_path} WHERE id IN (SELECT id FROM old_rows);
+        gone := ARRAY(SELECT id FROM old_rows);
+        {leave_out};
     ELSE
         IF TG_OP = 'UPDATE' THEN
-            DELETE FROM {other_path} WHERE id IN (SELECT id FROM old_rows EXCEPT SELECT id FROM new_rows);
+            gone := ARRAY(SELECT id FROM old_rows EXCEPT SELECT id FROM new_rows);
+            {leave_out};
         END IF;
         {upsert};
     END IF;
@@ -84,35 +94,35 @@ $mirror$;
 
 -- name: watch_writers
 -- Also where a restore or a replication writes.
-CREATE TRIGGER embedstream_mirror_insert AFTER INSERT ON {table}
+CREATE TRIGGER embedstream_mirror_insert AFTER INSERT ON {documents}
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {mirror} ();
-CREATE TRIGGER embedstream_mirror_update AFTER UPDATE ON {table}
+CREATE TRIGGER embedstream_mirror_update AFTER UPDATE ON {documents}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {mirror} ();
-CREATE TRIGGER embedstream_mirror_delete AFTER DELETE ON {table}
+CREATE TRIGGER embedstream_mirror_delete AFTER DELETE ON {documents}
     REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION {mirror} ();
-CREATE TRIGGER embedstream_mirror_truncate AFTER TRUNCATE ON {table}
+CREATE TRIGGER embedstream_mirror_truncate AFTER TRUNCATE ON {documents}
     FOR EACH STATEMENT EXECUTE FUNCTION {mirror} ();
-ALTER TABLE {table} ENABLE ALWAYS TRIGGER embedstream_mirror_insert;
-ALTER TABLE {table} ENABLE ALWAYS TRIGGER embedstream_mirror_update;
-ALTER TABLE {table} ENABLE ALWAYS TRIGGER embedstream_mirror_delete;
-ALTER TABLE {table} ENABLE ALWAYS TRIGGER embedstream_mirror_truncate;
+ALTER TABLE {documents} ENABLE ALWAYS TRIGGER embedstream_mirror_insert;
+ALTER TABLE {documents} ENABLE ALWAYS TRIGGER embedstream_mirror_update;
+ALTER TABLE {documents} ENABLE ALWAYS TRIGGER embedstream_mirror_delete;
+ALTER TABLE {documents} ENABLE ALWAYS TRIGGER embedstream_mirror_truncate;
 
 -- name: unwatch_writers
-DROP TRIGGER IF EXISTS embedstream_mirror_insert ON {table};
-DROP TRIGGER IF EXISTS embedstream_mirror_update ON {table};
-DROP TRIGGER IF EXISTS embedstream_mirror_delete ON {table};
-DROP TRIGGER IF EXISTS embedstream_mirror_truncate ON {table};
+DROP TRIGGER IF EXISTS embedstream_mirror_insert ON {documents};
+DROP TRIGGER IF EXISTS embedstream_mirror_update ON {documents};
+DROP TRIGGER IF EXISTS embedstream_mirror_delete ON {documents};
+DROP TRIGGER IF EXISTS embedstream_mirror_truncate ON {documents};
 
 -- name: read_other_space
-SELECT model_name, model_revision, dimension, normalised, max_tokens, service_url FROM {other_space}
+SELECT model_name, model_revision, dimension, normalised, max_tokens, service_url, {splitting} FROM {other_space}
 
 -- name: next_texts
 -- Of rows that are not in the other table; so many characters at most, but one row in any case.
-SELECT id, text FROM (
-    SELECT id, text, sum(length(text)) OVER (ORDER BY id COLLATE "C") - length(text) AS before
+SELECT {texts} FROM (
+    SELECT {texts}, sum(length(text)) OVER (ORDER BY id COLLATE "C") - length(text) AS before
     FROM (
-        SELECT id, text FROM {table} AS t
-        WHERE id > %(after)s COLLATE "C" AND NOT EXISTS (SELECT FROM {other} AS o WHERE o.id = t.id)
+        SELECT {texts} FROM {documents} AS t
+        WHERE id > %(after)s COLLATE "C" AND NOT EXISTS (SELECT FROM {other_documents} AS o WHERE o.id = t.id)
         ORDER BY id LIMIT %(rows)s
     ) AS few
 ) AS summed
@@ -120,51 +130,16 @@ WHERE before < %(characters)s
 ORDER BY id
 
 -- name: pending_texts
-SELECT id, text FROM (
-    SELECT id, text, sum(length(text)) OVER (ORDER BY id COLLATE "C") - length(text) AS before
+SELECT {texts} FROM (
+    SELECT {texts}, sum(length(text)) OVER (ORDER BY id COLLATE "C") - length(text) AS before
     FROM (
-        SELECT id, text FROM {other}
-        WHERE embedding IS NULL AND id > %(after)s COLLATE "C"
+        SELECT {texts} FROM {other_documents}
+        WHERE {lacking} IS NULL AND id > %(after)s COLLATE "C"
         ORDER BY id LIMIT %(rows)s
     ) AS few
 ) AS summed
 WHERE before < %(characters)s
 ORDER BY id
-
--- name: vectors_given
--- The vectors lie one after the other in one array; of a text that is refused there is none.
-unnest(
-    %(id)b::text[], %(hash)b::bytea[], %(first)b::integer[], %(last)b::integer[], %(token_count)b::integer[],
-    %(truncated)b::boolean[]
-) AS i (given, hash, first, last, tokens, cut)
-
--- name: copy
--- Nobody deletes a row that is locked here until it is copied: else its copy would stay for ever. One that was given
--- another text meanwhile is in the other table by then.
-WITH held AS (
-    SELECT {t_columns}, i.first AS "i first", i.last AS "i last", i.tokens AS "i tokens", i.cut AS "i cut"
-    FROM {vectors_given} JOIN {table} AS t ON t.id = i.given COLLATE "C"
-    WHERE sha256(convert_to(t.text, 'UTF8')) = i.hash
-    ORDER BY t.id FOR KEY SHARE OF t
-)
-INSERT INTO {other} ({columns}, embedding, {of_model})
-SELECT
-    {columns}, (%(vectors)b::real[])["i first":"i last"], {model_name}, {model_revision}, now(), "i tokens", "i cut"
-FROM held
-ON CONFLICT DO NOTHING
-
--- name: fill
--- Only where the text is the one that was embedded; what somebody else has locked is left to the next pass.
-WITH free AS (
-    SELECT i.* FROM {vectors_given} JOIN {other} AS o ON o.id = i.given COLLATE "C"
-    WHERE o.embedding IS NULL AND sha256(convert_to(o.text, 'UTF8')) = i.hash
-    AND (o.model_name, o.model_revision) = ({model_name}, {model_revision})
-    ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
-)
-UPDATE {other} AS o SET
-    embedding = (%(vectors)b::real[])[free.first:free.last], embedding_timestamp = now(), token_count = free.tokens,
-    truncated = free.cut
-FROM free WHERE o.id = free.given COLLATE "C"
 
 -- name: copied
 UPDATE {migration} SET copied_to = greatest(copied_to, %(copied_to)s COLLATE "C"), is_copied = is_copied OR %(is_copied)s
@@ -173,77 +148,49 @@ UPDATE {migration} SET copied_to = greatest(copied_to, %(copied_to)s COLLATE "C"
 UPDATE {migration} SET rate = %(rate)s, worked_at = clock_timestamp(), refused = %(refused)s
 
 -- name: counts
--- Rows of the table, of the other one, and those of that without a vector; of one snapshot.
+-- Rows of the table, of the other one, and those of that which are not complete; of one snapshot.
 SELECT
-    (SELECT count(*) FROM {table}), (SELECT count(*) FROM {other}),
-    (SELECT count(*) FROM {other} WHERE embedding IS NULL)
+    (SELECT count(*) FROM {documents}), (SELECT count(*) FROM {other_documents}),
+    (SELECT count(*) FROM {other_documents} WHERE {lacking} IS NULL)
 
 -- name: pending
-SELECT count(*) FROM (SELECT FROM {other} WHERE embedding IS NULL LIMIT %(most)s) AS few
-
--- name: differing
--- Rows that are not the same in both tables, beside their vectors.
-SELECT
-    count(*) FILTER (WHERE o.id IS NULL), count(*) FILTER (WHERE t.id IS NULL),
-    count(*) FILTER (WHERE t.id = o.id AND ({t_columns}) IS DISTINCT FROM ({o_columns}))
-FROM {table} AS t FULL JOIN {other} AS o USING (id)
-
--- name: sample
-SELECT id, text, embedding FROM {other} WHERE embedding IS NOT NULL ORDER BY random() LIMIT %(count)s
-
--- name: judge
--- All rows of the other table, those without a vector, those that are yet to come, and those that are not as they should.
-SELECT
-    count(o.id), count(*) FILTER (WHERE o.is_pending), count(*) FILTER (WHERE o.id IS NULL AND NOT is_due),
-    count(*) FILTER (WHERE CASE
-        WHEN o.id IS NULL THEN is_due
-        ELSE t.id IS NULL OR ({t_columns}) IS DISTINCT FROM ({o_columns}) OR o.is_bad
-            OR (o.model_name, o.model_revision) <> ({model_name}, {model_revision})
-    END)
-FROM (SELECT *, (SELECT m.is_copied OR live.id <= m.copied_to FROM {migration} AS m) AS is_due FROM {table} AS live) AS t
-FULL JOIN (
-    SELECT *, embedding IS NULL AS is_pending, embedding IS NOT NULL AND {bad_vector} AS is_bad FROM {other} AS beside
-) AS o USING (id)
+SELECT count(*) FROM (SELECT FROM {other_documents} WHERE {lacking} IS NULL LIMIT %(most)s) AS few
 
 -- name: lock_work
 SELECT pg_try_advisory_lock(hashtextextended('embedstream migrate ' || to_regclass({migration_name})::oid, 0))
 
 -- name: lock_writers
-LOCK TABLE {ledger}, {table}, {other} IN SHARE ROW EXCLUSIVE MODE
+-- In the order in which those who write lock. Who fills the other table begins with locks of its rows, and must not hold
+-- any: what it has locked is passed over.
+LOCK TABLE {ledger}, {documents}, {table} IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE {other_documents}, {other} IN EXCLUSIVE MODE
 
 -- name: lock_readers
 -- In the order in which a query of the view locks.
 LOCK TABLE {vectors} IN ACCESS EXCLUSIVE MODE;
-LOCK TABLE {table}, {other} IN ACCESS EXCLUSIVE MODE
+LOCK TABLE {table}, {documents}, {other_documents}, {other} IN ACCESS EXCLUSIVE MODE
 
 -- name: lock_all
-LOCK TABLE {table}, {other} IN ACCESS EXCLUSIVE MODE
+LOCK TABLE {documents}, {table}, {other_documents}, {other} IN ACCESS EXCLUSIVE MODE
 
 -- name: exchange_spaces
 -- The rows of the two spaces change places, but for what belongs to the table of the name whatever its vectors.
 WITH live AS (SELECT * FROM {space}), beside AS (SELECT * FROM {other_space}), moved AS (
-    UPDATE {other_space} AS o SET
-        model_name = live.model_name, model_revision = live.model_revision, dimension = live.dimension,
-        normalised = live.normalised, max_tokens = live.max_tokens, service_url = live.service_url,
-        canary = live.canary
-    FROM live
+    UPDATE {other_space} SET ({of_space}) = (SELECT {of_space} FROM live)
 )
 UPDATE {space} AS s SET
-    model_name = beside.model_name, model_revision = beside.model_revision, dimension = beside.dimension,
-    normalised = beside.normalised, max_tokens = beside.max_tokens, service_url = beside.service_url,
-    canary = beside.canary,
-    former_models = ARRAY(SELECT DISTINCT unnest(s.former_models || s.model_name))
-FROM beside;
+    ({of_space}) = (SELECT {of_space} FROM beside),
+    former_models = ARRAY(SELECT DISTINCT unnest(s.former_models || s.model_name));
 
 -- name: settle
-ALTER TABLE {table} VALIDATE CONSTRAINT {embedded_check}
+ALTER TABLE {documents} VALIDATE CONSTRAINT {embedded_check}
 
 -- name: drop_other
-DROP TABLE {other}, {other_space}, {migration};
+DROP TABLE {others}, {other_space}, {migration};
 DROP FUNCTION {mirror} ()
 
 -- name: make_pending
-CREATE INDEX CONCURRENTLY {pending} ON {table} (id) WHERE embedding IS NULL
+CREATE INDEX CONCURRENTLY {pending} ON {documents} (id) WHERE {lacking} IS NULL
 
 -- name: drop_pending
 DROP INDEX IF EXISTS {table_pending}
@@ -252,20 +199,22 @@ DROP INDEX IF EXISTS {table_pending}
 -- The table makes room: nobody writes it any more but through the mirror, which leaves out vectors.
 DROP VIEW {vectors};
 {unwatch_writers}
-ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {embedded_check}, ALTER COLUMN embedding DROP NOT NULL;
+ALTER TABLE {documents} DROP CONSTRAINT IF EXISTS {embedded_check}, ALTER COLUMN {lacking} DROP NOT NULL;
 
 -- name: arrive
--- That every row has its vector was seen before, and holds for all that come: to read them here would take long.
+-- That every row is complete was seen before, and holds for all that come: to read them here would take long.
 ALTER TABLE {other}
-    DROP CONSTRAINT IF EXISTS {model_check}, DROP CONSTRAINT IF EXISTS {embedded_check},
-    ADD CONSTRAINT {model_check} CHECK (model_name = {model_name} AND model_revision = {model_revision}) NOT VALID,
-    ADD CONSTRAINT {embedded_check} CHECK (embedding IS NOT NULL) NOT VALID;
+    DROP CONSTRAINT IF EXISTS {model_check},
+    ADD CONSTRAINT {model_check} CHECK (model_name = {model_name} AND model_revision = {model_revision}) NOT VALID;
+ALTER TABLE {other_documents}
+    DROP CONSTRAINT IF EXISTS {embedded_check},
+    ADD CONSTRAINT {embedded_check} CHECK ({lacking} IS NOT NULL) NOT VALID;
 
 -- name: switched
 UPDATE {migration} SET state = {new_state}, switched_at = now(), rate = NULL, worked_at = NULL, refused = '{{}}';
 
 -- name: settled
-ALTER TABLE {table} ALTER COLUMN embedding SET NOT NULL, DROP CONSTRAINT {embedded_check};
+ALTER TABLE {documents} ALTER COLUMN {lacking} SET NOT NULL, DROP CONSTRAINT {embedded_check};
 
 -- name: indexes
 SELECT c.relname, pg_get_indexdef(c.oid), x.indisvalid, x.indisprimary

@@ -46,7 +46,7 @@ from embedstream.store.space import (
     read_terms,
     still_holds,
 )
-from embedstream.store.splitting import check_splitting, read_splitting
+from embedstream.store.splitting import check_splitting, pin_splitting, read_splitting
 from embedstream.store.submission import (
     Counts,
     adopt,
@@ -96,6 +96,7 @@ __all__ = [
     "no_table",
     "parameters",
     "pgvector_schema",
+    "pin_splitting",
     "pinned_space",
     "prepare",
     "read_canary",

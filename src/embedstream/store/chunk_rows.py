@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
     Document: TypeAlias = tuple[Message, Chunked]
     New: TypeAlias = tuple[str, Chunk, Embedded]
+
+
+class Named(Protocol):
+    """What chunks belong to."""
+
+    @property
+    def id(self) -> str: ...
+
 
 TYPES = (
     "text", "bytea", "int4", "int4", "int4", "text", "float4[]", "text", "text", "timestamptz", "int4", "bool",
@@ -56,7 +64,7 @@ def put(documents: Sequence[Document]) -> dict[str, Any]:
     }
 
 
-def drop(documents: Sequence[Document]) -> dict[str, Any]:
+def drop(documents: Iterable[tuple[Named, Chunked]]) -> dict[str, Any]:
     pairs = [
         (item.id, key)
         for item, chunked in documents
@@ -65,7 +73,7 @@ def drop(documents: Sequence[Document]) -> dict[str, Any]:
     return {"id": [id for id, _ in pairs], "key": [key for _, key in pairs]}
 
 
-def move(documents: Sequence[Document]) -> dict[str, Any]:
+def move(documents: Iterable[tuple[Named, Chunked]]) -> dict[str, Any]:
     """All that are kept."""
     return _places(
         [
@@ -87,7 +95,7 @@ def _places(rows: Sequence[tuple[str, Chunk]]) -> dict[str, Any]:
     }
 
 
-def new(documents: Iterable[Document]) -> list[New]:
+def new(documents: Iterable[tuple[Named, Chunked]]) -> list[New]:
     return [
         (item.id, chunk, chunked.embedded[chunk.key])
         for item, chunked in documents

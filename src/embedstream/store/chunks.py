@@ -121,6 +121,10 @@ class DocumentStore(TableStore):
         return cursor.rowcount
 
     def _count(self, cursor: Cursor, ids: Sequence[str]) -> int:
-        cursor.execute(self._sql["count_chunks"], {"id": ids}, prepare=not self._is_pooled)
-        (there,) = cursor.fetchall()[0]
+        """Raises SpaceMoved where they are of another space: what was done here was cut otherwise."""
+        space = {"model_name": self._space.model_name, "model_revision": self._space.model_revision}
+        cursor.execute(self._sql["count_chunks"], {"id": ids, **space}, prepare=not self._is_pooled)
+        there, is_ours = cursor.fetchall()[0]
+        if is_ours is False:
+            raise self._moved()
         return int(there)

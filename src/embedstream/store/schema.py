@@ -141,13 +141,13 @@ def check_columns(connection: psycopg.Connection[Any], table: str) -> None:
         raise ConfigError(f"table {table} exists, but is not one of embedstream's: set PGVECTOR_TABLE to another name")
 
 
-def vectors_view(table: str, dimension: int) -> Composed:
-    """What makes the view of a table of whole texts."""
-    text = (resources.files("embedstream.sql") / _FILES[False]).read_text(encoding="utf-8")
+def vectors_view(table: str, dimension: int, *, is_chunked: bool = False) -> Composed:
+    """What makes the view of a table."""
+    text = (resources.files("embedstream.sql") / _FILES[is_chunked]).read_text(encoding="utf-8")
     _, type_ = vector_type(dimension)
     names = Names.of(table)
     return SQL(text[text.index("CREATE OR REPLACE VIEW") :]).format(
-        vectors=names.vectors, table=names.table, vector=type_
+        vectors=names.vectors, table=names.table, documents=documents_of(table), vector=type_
     )
 
 

@@ -170,11 +170,14 @@ class TableStore:
             raise
         except psycopg.Error as exc:
             if exc.diag.constraint_name == model_check(self._settings.pgvector_table):
-                raise SpaceMoved(f"table {self._settings.pgvector_table} takes no vectors of {self._space}") from exc
+                raise self._moved() from exc
             if refusals.is_of_the_row(exc, self._connection, self._settings):
                 raise
             self.close()
             raise StoreUnavailable(trouble(exc)) from exc
+
+    def _moved(self) -> SpaceMoved:
+        return SpaceMoved(f"table {self._settings.pgvector_table} takes no vectors of {self._space}")
 
     def _open(self) -> psycopg.Connection[Any]:
         connection = connect(self._settings)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _DIGEST_BYTES = 32
 _VOCABULARY = 30_000
 _SPECIAL_TOKENS = 2
+FAKE_TOKENS = 256
 _WORDS = """{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
 "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
 "model": {"type": "WordLevel", "vocab": {"word": 0}, "unk_token": "word"}}"""
@@ -33,7 +34,7 @@ class HashEngine:
     A word counts as a token.
     """
 
-    def __init__(self, dimension: int, workers: int = 2, max_tokens: int = 256) -> None:
+    def __init__(self, dimension: int, workers: int = 2, max_tokens: int = FAKE_TOKENS) -> None:
         self.workers = workers
         self.vocabulary = _VOCABULARY
         self.tokenizer = Tokenizer(_WORDS, max_tokens, _SPECIAL_TOKENS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from embedstream.errors import ConfigError
 from embedstream.service.engine.architectures import Static
 from embedstream.service.engine.cpus import usable_cpus
-from embedstream.service.engine.fake import HashEngine
+from embedstream.service.engine.fake import FAKE_TOKENS, HashEngine
 from embedstream.service.engine.model import fake_dimension, find_model, wishes_of
 from embedstream.service.engine.names import is_on_hub
 from embedstream.service.engine.openvino_engine import OpenVinoEngine
@@ -32,7 +32,8 @@ def load_engine(settings: Settings, progress: Progress | None = None) -> Engine:
     """
     dimension = fake_dimension(settings.embedding_model)
     if dimension is not None:
-        return HashEngine(dimension, settings.embedding_threads or usable_cpus())
+        workers = settings.embedding_threads or usable_cpus()
+        return HashEngine(dimension, workers, settings.embedding_max_tokens or FAKE_TOKENS)
     any_network = settings.embedding_engine == "sentence-transformers"
     if settings.embedding_device != "cpu" and not any_network:
         raise ConfigError(
