@@ -132,6 +132,20 @@ def shape(settings, dimension):
     return [(*row[:2], row[2].replace(f"({dimension})", "(N)"), row[3]) for row in columns], names
 
 
+def test_a_second_migration_keeps_the_address_that_the_first_one_left(settings, services):
+    """EMBEDDING_SERVICE_URL may still be that of the model before."""
+    started(settings, services[1])
+    switch(settings, "cut-over")
+    finish(settings, "finish")
+    begin(settings, services[0], 1.0)
+    assert offered.find(settings)[1] == space_of(settings, services[1])
+    finish(settings, "abort")
+    moved = settings.model_copy(update={"embedding_service_url": services[1]})
+    execute(settings, f"UPDATE {TABLE}_space SET service_url = 'http://127.0.0.1:1'")
+    begin(moved, services[0], 1.0)
+    assert query(settings, f"SELECT service_url FROM {TABLE}_space") == [(services[1],)]
+
+
 def test_a_vector_is_always_there_again_once_the_migration_is_over(settings, services):
     for end in ("finish", "abort"):
         started(settings, services[1] if end == "finish" else services[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from embedstream import canary, embedding, store
-from embedstream.errors import ConfigError, RetryLater
+from embedstream.errors import ConfigError, EmbedstreamError, RetryLater
 from embedstream.migrate.locks import shortly
 from embedstream.migrate.relations import check_name, filled, named, names_of, ready
 from embedstream.migrate.state import needed, read
@@ -29,6 +29,7 @@ def begin(settings: Settings, url: str, share: float) -> None:
     space = _offered(settings, url)
     _check_dimension(settings, space)
     with store.database(settings, long=True) as connection:
+        own = _own_service(connection, settings)
 
         def make() -> None:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
@@ -38,6 +39,7 @@ def begin(settings: Settings, url: str, share: float) -> None:
             else:
                 _check_new(connection, settings, pinned, space)
                 _make(connection, settings, space, url)
+                connection.execute(filled(connection, settings, "next")["note_service"], [own])
             _tell(connection, settings, "set_share", share)
 
         shortly(connection, settings, make, "migrate start")
@@ -69,6 +71,18 @@ def _offered(settings: Settings, url: str) -> Space:
         return embedding.read_space(settings.model_copy(update={"embedding_service_url": url}))
     except RetryLater as exc:
         raise ConfigError(f"--service: {exc}") from exc
+
+
+def _own_service(connection: psycopg.Connection[Any], settings: Settings) -> str:
+    """Where the service of the table's own model is: an earlier migration may have left another than the one set."""
+    noted = store.read_service(connection, settings).url
+    if noted is None:
+        return settings.embedding_service_url
+    try:
+        offered = embedding.read_space(settings)
+    except EmbedstreamError:
+        return noted
+    return settings.embedding_service_url if offered == store.read_space(connection, settings) else noted
 
 
 def _check_dimension(settings: Settings, space: Space) -> None:
@@ -135,7 +149,6 @@ def _make(connection: psycopg.Connection[Any], settings: Settings, space: Space,
     connection.execute(sql["make"])
     connection.execute(sql["open"], [0.5])
     connection.execute(sql["pin_other"], [*space, url, _canary(settings, url)])
-    connection.execute(sql["note_service"], [settings.embedding_service_url])
     names = store.Names.of(settings.pgvector_table)
     other, other_space = named(settings, "next"), named(settings, "next_space")
     for source, target in (
