@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from embedstream import canary, embedding
 from embedstream.embedding import EmbeddingClient
+from embedstream.errors import EmbedstreamError
 from embedstream.ingest import Embedded
 from embedstream.migrate.relations import beside, ready
 from embedstream.migrate.state import read
 from embedstream.retry import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import psycopg
 
@@ -47,18 +50,28 @@ def look(connection: psycopg.Connection[Any], settings: Settings, sample: int) -
     own = settings.model_copy(update={"embedding_service_url": found.service_url})
     if chosen:
         with EmbeddingClient(own, found.space, Patience()) as client:
-            wrong += sum(not each for each in alike(client, chosen).values())
+            wrong += sum(not each for each in alike(client, chosen, least_cosine(lambda: own)).values())
     return Beside(beside(settings, migration.role).pgvector_table, rows, pending, uncopied, wrong, len(chosen))
 
 
-def alike(client: EmbeddingClient, rows: Sequence[tuple[str, str, list[float]]]) -> dict[str, bool]:
+def alike(
+    client: EmbeddingClient, rows: Sequence[tuple[str, str, list[float]]], least: float = _LEAST_COSINE
+) -> dict[str, bool]:
     """Whether the vector of each row (id, text, vector) is the one that the service gives for its text."""
     results = [pair for part in client.embed([text for _, text, _ in rows]) for pair in part]
-    return {rows[at][0]: _is_alike(rows[at][2], result) for at, result in results}
+    return {rows[at][0]: _is_alike(rows[at][2], result, least) for at, result in results}
 
 
-def _is_alike(stored: list[float], result: object) -> bool:
+def least_cosine(find: Callable[[], Settings]) -> float:
+    """Of two vectors of one text by the service that settings lead to: those of a remote server wobble more."""
+    with suppress(EmbedstreamError):
+        if embedding.read_remote(find()) is not None:
+            return canary.LEAST_COSINE
+    return _LEAST_COSINE
+
+
+def _is_alike(stored: list[float], result: object, least: float) -> bool:
     if not isinstance(result, Embedded):
         return False
     ours, theirs = np.array(stored, np.float64), result.vector.astype(np.float64)
-    return bool(ours @ theirs >= _LEAST_COSINE * np.linalg.norm(ours) * np.linalg.norm(theirs))
+    return bool(ours @ theirs >= least * np.linalg.norm(ours) * np.linalg.norm(theirs))
