@@ -132,6 +132,36 @@ def shape(settings, dimension):
     return [(*row[:2], row[2].replace(f"({dimension})", "(N)"), row[3]) for row in columns], names
 
 
+@pytest.fixture
+def vacuums(database):
+    """A server whose autovacuum looks every second."""
+    for statement in ("SET autovacuum_naptime = 1", "RESET autovacuum_naptime"):
+        execute(database, f"ALTER SYSTEM {statement}")
+        execute(database, "SELECT pg_reload_conf()")
+        if statement.startswith("SET"):
+            yield
+
+
+@pytest.mark.parametrize("step", ["cut-over", "finish"])
+def test_an_autovacuum_that_takes_long_gives_way(settings, services, vacuums, step):
+    started(settings, services[1])
+    if step == "finish":
+        switch(settings, "cut-over")
+    other = f"{TABLE}_{'next' if step == 'cut-over' else 'previous'}"
+    slow = "autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 100"
+    execute(settings, f"ALTER TABLE {other} SET ({slow}, autovacuum_vacuum_cost_limit = 1)")
+    execute(settings, f"UPDATE {TABLE} SET source = 'x'")
+    at_work = (
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE backend_type = 'autovacuum worker'"
+        f" AND mode = 'ShareUpdateExclusiveLock' AND relation = '{other}'::regclass"
+    )
+    wait(lambda: query(settings, at_work) == [(1,)], 30, "an autovacuum")
+    if step == "cut-over":
+        switch(settings, "cut-over", 3)
+    else:
+        finish(settings, "finish", 3)
+
+
 def test_a_second_migration_keeps_the_address_that_the_first_one_left(settings, services):
     """EMBEDDING_SERVICE_URL may still be that of the model before."""
     started(settings, services[1])

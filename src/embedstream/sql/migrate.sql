@@ -208,6 +208,10 @@ FULL JOIN (
 -- name: lock_work
 SELECT pg_try_advisory_lock(hashtextextended('embedstream migrate ' || to_regclass({migration_name})::oid, 0))
 
+-- name: lock_vacuum
+-- Nobody who reads or writes queues behind it, and an autovacuum gives way to who waits for it for a second.
+LOCK TABLE {table}, {other} IN SHARE UPDATE EXCLUSIVE MODE
+
 -- name: lock_writers
 LOCK TABLE {ledger}, {table}, {other} IN SHARE ROW EXCLUSIVE MODE
 
