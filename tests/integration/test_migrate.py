@@ -12,8 +12,10 @@ from embedstream.errors import ConfigError, SpaceMoved
 from embedstream.index.build import build
 from embedstream.ingest import Embedded
 from embedstream.migrate.begin import begin, pause, unpause
+from embedstream.migrate.following import Following
 from embedstream.migrate.standing import as_line, read_standing
 from embedstream.migrate.swap import finish, switch
+from embedstream.retry import Patience
 from embedstream.search.request import Request
 from embedstream.search.searcher import Searcher
 from support.index import change
@@ -130,6 +132,22 @@ def shape(settings, dimension):
         " AND contype <> 'n' AND conname NOT LIKE '%_by_model' AND conname NOT LIKE '%_embedded' ORDER BY 1",
     )
     return [(*row[:2], row[2].replace(f"({dimension})", "(N)"), row[3]) for row in columns], names
+
+
+def test_a_worker_that_slept_while_the_table_moved_needs_no_service_that_was_ended_since(worker, settings, tmp_path):
+    """It has written nothing since, and would wait for that service before it writes."""
+    with running_service(tmp_path, "fake:8") as third:
+        started(settings, third.url)
+        switch(settings, "cut-over")
+        worker.traffic(20, 200)
+        sleeping, worker.following = worker.following, Following(worker._build, Patience())
+        switch(settings, "roll-back")
+        worker.traffic(20, 200)
+        finish(settings, "abort")
+    worker.following._built.close()
+    worker.following = sleeping
+    assert worker.write(("new", "a text that nobody knows")) == ["stored"]
+    assert_holds(settings, TABLE, worker.live, settings.embedding_service_url)
 
 
 @pytest.fixture

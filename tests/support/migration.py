@@ -12,7 +12,7 @@ from embedstream.display import silently
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.migrate.begin import begin
-from embedstream.migrate.following import Built, Following
+from embedstream.migrate.following import Built, Following, Stays
 from embedstream.migrate.second import MigratingStore
 from embedstream.migrate.throttle import Throttle
 from embedstream.migrate.work import work
@@ -39,7 +39,7 @@ class Worker:
         with store.database(self.settings) as connection:
             space = store.read_space(connection, self.settings)
             also = store.read_service(connection, self.settings)
-        client = EmbeddingClient(self.settings, space, Patience(), also=also.url)
+        client = EmbeddingClient(self.settings, space, Stays(Patience(), self.settings, space), also=also.url)
         table = MigratingStore(store.TableStore(self.settings, space), self.settings)
         decode = decoder_of(self.settings, space.model_name, *also.former_models)
 
