@@ -36,6 +36,7 @@ SCENARIOS = (
     "formats",
     "search",
     "console",
+    "migration",
 )
 RESULTS = Path(__file__).parent / "results"
 
