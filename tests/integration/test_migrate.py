@@ -5,14 +5,17 @@ import time
 
 import numpy as np
 import pytest
+from psycopg.sql import SQL
 
 from embedstream import embedding, store
 from embedstream import services as offered
 from embedstream.errors import ConfigError, SpaceMoved
 from embedstream.index.build import build
 from embedstream.ingest import Embedded
+from embedstream.migrate import filling
 from embedstream.migrate.begin import begin, pause, unpause
 from embedstream.migrate.following import Following
+from embedstream.migrate.relations import ready
 from embedstream.migrate.standing import as_line, read_standing
 from embedstream.migrate.swap import finish, switch
 from embedstream.retry import Patience
@@ -148,6 +151,21 @@ def test_a_worker_that_slept_while_the_table_moved_needs_no_service_that_was_end
     worker.following = sleeping
     assert worker.write(("new", "a text that nobody knows")) == ["stored"]
     assert_holds(settings, TABLE, worker.live, settings.embedding_service_url)
+
+
+def test_no_vector_that_comes_is_compared_with_every_row_that_lacks_one(settings, services):
+    """Statistics know nothing of those: mostly there are none."""
+    started(settings, services[1])
+    execute(settings, f"ANALYZE {TABLE}_next")
+    with store.connect(settings) as connection:
+        filling.prepared(connection, store.statements(TABLE)["limits"])
+        sql, found = ready(connection, settings, "next")
+        texts = connection.execute(f"SELECT id, text FROM {TABLE}".encode()).fetchall()
+        vectors = filling.Vectors(texts, [Embedded(np.ones(found.space.dimension, np.float32), 1, False)] * len(texts))
+        for statement in ("copy", "fill"):
+            explained = SQL("EXPLAIN {}").format(sql[statement])
+            plan = "\n".join(line for (line,) in connection.execute(explained, vectors.as_arrays()))
+            assert "Join Filter" not in plan, plan
 
 
 @pytest.fixture
