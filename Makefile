@@ -53,7 +53,7 @@ e2e: setup ## run only the tests of the whole stack
 faults: export FAULTS_COUNT ?= 56
 faults: export FAULTS_MESSAGES ?= 200000
 faults: export FAULTS_BACKLOG_MB ?= 512
-faults: setup ## kill, freeze and cut everything under load, over JSON and over Avro with chunks (about 35 minutes; FAULTS_SEED, FAULTS_COUNT, FAULTS_MESSAGES)
+faults: setup ## kill, freeze and cut everything under load, over JSON, over Avro with chunks, and during a migration (about 45 minutes; FAULTS_SEED, FAULTS_COUNT, FAULTS_MESSAGES)
 	$(PYTEST) tests/faults tests/outages
 
 .PHONY: soak

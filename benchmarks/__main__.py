@@ -38,6 +38,7 @@ SCENARIOS = (
     "vector_index",
     "vector_index_million",
     "console",
+    "migration",
 )
 LONG = ("vector_index_million",)
 """They are run by their names alone."""

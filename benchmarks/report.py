@@ -38,6 +38,11 @@ LIMITS = """## Limits
 - The machine is a virtual one whose two CPUs do the same work in once to twice the time, depending on its neighbours.
 - With the index, a message costs its walk through the graph: that is why the index of a new table is built after the
   load (see docs/explanation/vector-index.md).
+- In the migration, messages a second are of those that come as fast as the broker takes them, before which the filling
+  gives way: what is left is the cost of a second row and a second vector for each message. The latencies are of a
+  stream at half of the undisturbed rate, beside which the filling was timed, with the start of its command. How long
+  readers and writers were blocked is the command's own account; the longest read is that of a client who asks for a row
+  all the while, the longest write that of a message of the paced stream.
 
 What the streaming peers of the pipeline do, and what they do not:
 

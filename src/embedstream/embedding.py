@@ -19,7 +19,7 @@ from embedstream.errors import ConfigError, EmbeddingUnavailable, EmbedstreamErr
 from embedstream.ingest import Embedded
 from embedstream.packing import as_they_come, chunks_of
 from embedstream.poison import Failed, Search
-from embedstream.retry import Patience, asked_seconds
+from embedstream.retry import Patience, Waits, asked_seconds
 from embedstream.space import Origin, Space, Tokenizer
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class EmbeddingClient:
         self,
         settings: Settings,
         space: Space,
-        patience: Patience,
+        patience: Waits,
         transport: httpx.BaseTransport | None = None,
         *,
         also: str | None = None,

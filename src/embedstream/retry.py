@@ -8,7 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
@@ -23,6 +23,12 @@ T = TypeVar("T")
 LONGEST_DELAY = 5.0
 LOG_EVERY = 60.0
 SHORTEST_ASKED, LONGEST_ASKED = 0.1, 60.0
+
+
+class Waits(Protocol):
+    """Calls again what raises RetryLater."""
+
+    def __call__(self, call: Callable[[], T]) -> T: ...
 
 
 class Patience:

@@ -12,10 +12,9 @@ from collections import Counter
 
 import pytest
 
-from embedstream import kafka
 from support.check import assert_table_equals_topic
 from support.faults import Faults, environment_number
-from support.keeper import Keeper
+from support.keeper import kept_job
 from support.proxies import ServiceProxy, TcpProxy
 from support.stack import producing, running_stack, wait
 from support.traffic import Traffic
@@ -55,17 +54,9 @@ def traffic():
 def faults(stack, traffic, tmp_path):
     settings = stack.settings
     service, database = ServiceProxy(settings.embedding_service_url), TcpProxy(settings.pgvector_port)
-    with service, database:
-        stack.environment["FLINK_PARALLELISM"] = str(PARTITIONS)
-        kafka.ensure_topics(settings.model_copy(update={"flink_parallelism": PARTITIONS}))
-        proxies = {"EMBEDDING_SERVICE_URL": service.url, "PGVECTOR_PORT": str(database.port)}
-        keeper = Keeper(stack, proxies, tmp_path / "keeper.log")
-        try:
-            keeper.start()
-            upheavals = Upheavals(stack, keeper, traffic, PARTITIONS, tmp_path)
-            yield Faults(stack, service, database, keeper, upheavals)
-        finally:
-            keeper.end()
+    with service, database, kept_job(stack, service, database, tmp_path, PARTITIONS) as keeper:
+        upheavals = Upheavals(stack, keeper, traffic, PARTITIONS, tmp_path)
+        yield Faults(stack, service, database, keeper, upheavals)
 
 
 def is_stored(stack, id):

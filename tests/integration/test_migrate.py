@@ -5,15 +5,20 @@ import time
 
 import numpy as np
 import pytest
+from psycopg.sql import SQL
 
 from embedstream import embedding, store
 from embedstream import services as offered
 from embedstream.errors import ConfigError, SpaceMoved
 from embedstream.index.build import build
 from embedstream.ingest import Embedded
+from embedstream.migrate import filling
 from embedstream.migrate.begin import begin, pause, unpause
+from embedstream.migrate.following import Following
+from embedstream.migrate.relations import ready
 from embedstream.migrate.standing import as_line, read_standing
 from embedstream.migrate.swap import finish, switch
+from embedstream.retry import Patience
 from embedstream.search.request import Request
 from embedstream.search.searcher import Searcher
 from support.index import change
@@ -130,6 +135,81 @@ def shape(settings, dimension):
         " AND contype <> 'n' AND conname NOT LIKE '%_by_model' AND conname NOT LIKE '%_embedded' ORDER BY 1",
     )
     return [(*row[:2], row[2].replace(f"({dimension})", "(N)"), row[3]) for row in columns], names
+
+
+def test_a_worker_that_slept_while_the_table_moved_needs_no_service_that_was_ended_since(worker, settings, tmp_path):
+    """It has written nothing since, and would wait for that service before it writes."""
+    with running_service(tmp_path, "fake:8") as third:
+        started(settings, third.url)
+        switch(settings, "cut-over")
+        worker.traffic(20, 200)
+        sleeping, worker.following = worker.following, Following(worker._build, Patience())
+        switch(settings, "roll-back")
+        worker.traffic(20, 200)
+        finish(settings, "abort")
+    worker.following._built.close()
+    worker.following = sleeping
+    assert worker.write(("new", "a text that nobody knows")) == ["stored"]
+    assert_holds(settings, TABLE, worker.live, settings.embedding_service_url)
+
+
+def test_no_vector_that_comes_is_compared_with_every_row_that_lacks_one(settings, services):
+    """Statistics know nothing of those: mostly there are none."""
+    started(settings, services[1])
+    execute(settings, f"ANALYZE {TABLE}_next")
+    with store.connect(settings) as connection:
+        filling.prepared(connection, store.statements(TABLE)["limits"])
+        sql, found = ready(connection, settings, "next")
+        texts = connection.execute(f"SELECT id, text FROM {TABLE}".encode()).fetchall()
+        vectors = filling.Vectors(texts, [Embedded(np.ones(found.space.dimension, np.float32), 1, False)] * len(texts))
+        for statement in ("copy", "fill"):
+            explained = SQL("EXPLAIN {}").format(sql[statement])
+            plan = "\n".join(line for (line,) in connection.execute(explained, vectors.as_arrays()))
+            assert "Join Filter" not in plan, plan
+
+
+@pytest.fixture
+def vacuums(database):
+    """A server whose autovacuum looks every second."""
+    for statement in ("SET autovacuum_naptime = 1", "RESET autovacuum_naptime"):
+        execute(database, f"ALTER SYSTEM {statement}")
+        execute(database, "SELECT pg_reload_conf()")
+        if statement.startswith("SET"):
+            yield
+
+
+@pytest.mark.parametrize("step", ["cut-over", "finish"])
+def test_an_autovacuum_that_takes_long_gives_way(settings, services, vacuums, step):
+    started(settings, services[1])
+    if step == "finish":
+        switch(settings, "cut-over")
+    other = f"{TABLE}_{'next' if step == 'cut-over' else 'previous'}"
+    slow = "autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 100"
+    execute(settings, f"ALTER TABLE {other} SET ({slow}, autovacuum_vacuum_cost_limit = 1)")
+    execute(settings, f"UPDATE {TABLE} SET source = 'x'")
+    at_work = (
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE backend_type = 'autovacuum worker'"
+        f" AND mode = 'ShareUpdateExclusiveLock' AND relation = '{other}'::regclass"
+    )
+    wait(lambda: query(settings, at_work) == [(1,)], 30, "an autovacuum")
+    if step == "cut-over":
+        switch(settings, "cut-over", 3)
+    else:
+        finish(settings, "finish", 3)
+
+
+def test_a_second_migration_keeps_the_address_that_the_first_one_left(settings, services):
+    """EMBEDDING_SERVICE_URL may still be that of the model before."""
+    started(settings, services[1])
+    switch(settings, "cut-over")
+    finish(settings, "finish")
+    begin(settings, services[0], 1.0)
+    assert offered.find(settings)[1] == space_of(settings, services[1])
+    finish(settings, "abort")
+    moved = settings.model_copy(update={"embedding_service_url": services[1]})
+    execute(settings, f"UPDATE {TABLE}_space SET service_url = 'http://127.0.0.1:1'")
+    begin(moved, services[0], 1.0)
+    assert query(settings, f"SELECT service_url FROM {TABLE}_space") == [(services[1],)]
 
 
 def test_a_vector_is_always_there_again_once_the_migration_is_over(settings, services):

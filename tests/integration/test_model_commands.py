@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from support.hub import files_of, running_hub
-from support.tiny import MODELS
+from support.tiny import MODELS, SMALL
 
 NAME = "org/tiny"
 TINY = MODELS / "distilbert"
@@ -60,6 +61,22 @@ def test_the_model_of_the_settings_is_shown_where_none_is_named(run):
     )
     shown = json.loads(run("show", "--json").stdout)
     assert (shown["source"], shown["revision"]) == ("package", "264fd352e252")
+
+
+@pytest.mark.parametrize("name", ["modernbert", "qwen3"])
+def test_a_model_that_could_be_built_and_has_an_export_runs_as_that(run, tmp_path, name):
+    """One of one file of weights, and one of several."""
+    root = shutil.copytree(SMALL / name, tmp_path / name)
+    built = json.loads(run("show", str(root), "--json").stdout)
+    shutil.copytree(MODELS / "electra" / "onnx", root / "onnx")
+    shown = json.loads(run("show", str(root), "--json").stdout)
+    assert (built["architecture"], built["runs"]) == (name, "natively, built from its weights")
+    assert (shown["architecture"], shown["runs"]) == (
+        name,
+        "as it was exported (onnx/model.onnx): tables are pinned to an export where there is one",
+    )
+    assert [file["path"] for file in shown["files"]] == ["tokenizer.json", "onnx/model.onnx"]
+    assert shown["revision"] != built["revision"]
 
 
 @pytest.mark.parametrize(

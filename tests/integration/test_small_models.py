@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
 from embedstream.errors import ConfigError
 from embedstream.service.batching import Batcher
@@ -15,7 +16,7 @@ from embedstream.service.engine.model import find_model, revision
 from embedstream.service.engine.probe import Died, Probed, Trial, probe_apart
 from embedstream.service.engine.tensors import Tensors
 from embedstream.settings import Settings
-from support.tiny import ROTARY, SMALL, SMALL_TEXTS, small_expected
+from support.tiny import BUILT, MODELS, ROTARY, SMALL, SMALL_TEXTS, small_expected
 
 F32 = {"embedding_precision": "f32", "embedding_threads": 1}
 
@@ -190,15 +191,21 @@ def test_weights_of_another_configuration_are_refused(copy):
         load(root)
 
 
-@pytest.mark.parametrize("name", ["modernbert", "denses", "static"])
-def test_a_tokenizer_with_more_tokens_than_the_weights_is_refused(copy, name):
-    root = copy(name)
-    path = next(root.rglob("tokenizer.json"))
+OF_WEIGHTS = [*(SMALL / name for name in (*ROTARY, "denses", "static")), *(MODELS / name for name in BUILT)]
+
+
+@pytest.mark.parametrize("root", OF_WEIGHTS, ids=lambda root: root.name)
+def test_a_tokenizer_with_more_tokens_than_the_weights_is_refused(tmp_path, root):
+    copied = shutil.copytree(root, tmp_path / root.name)
+    path = next(copied.rglob("tokenizer.json"))
     content = json.loads(path.read_text())
-    content["model"]["vocab"]["surplus"] = len(content["model"]["vocab"])
+    size = Tokenizer.from_file(str(path)).get_vocab_size()
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    content["added_tokens"] += [{"id": id, "content": f"surplus {id}", **flags} for id in range(size, size + 2000)]
     path.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="tokenizer beside"):
-        load(root)
+    with pytest.raises(ConfigError, match=r"the tokenizer beside .* tokens, but the (weights only|table) ") as caught:
+        load(copied)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_shard_that_is_missing_is_named(copy):

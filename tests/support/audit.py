@@ -38,14 +38,15 @@ class UnitEmbedder(HashEmbedder):
 class Job:
     """Plays the job: reads the topic, ingests, writes dead letters, commits."""
 
-    def __init__(self, settings):
+    def __init__(self, settings, space=SPACE, embedder=None):
         self.settings = settings
-        self.embedder = UnitEmbedder(poison=("poison",))
+        self.space = space
+        self.embedder = embedder or UnitEmbedder(poison=("poison",))
         self.done = set()
         self.clock = T0
         self.producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers})
-        self.splitter = splitter_of(settings, SPACE)
-        store.prepare(settings, SPACE, splitting=self.splitter.identity if self.splitter else None)
+        self.splitter = splitter_of(settings, space)
+        store.prepare(settings, space, splitting=self.splitter.identity if self.splitter else None)
         topics.ensure_topics(settings)
 
     def send(self, id, text=None, at=None, partition=0, **fields):
@@ -72,9 +73,9 @@ class Job:
 
     def worker(self):
         """What ingests, and its store, as a worker of the job has them; whoever asks for them closes the store."""
-        table = (store.DocumentStore if self.splitter else store.TableStore)(self.settings, SPACE)
+        table = (store.DocumentStore if self.splitter else store.TableStore)(self.settings, self.space)
         make, more = (DocumentIngest, [self.splitter]) if self.splitter else (Ingest, [])
-        decode = decoder_of(self.settings, SPACE.model_name)
+        decode = decoder_of(self.settings, self.space.model_name)
         return make(self.embedder, table, decode, Patience(), *more), table
 
     def deliver(self, ingest, messages):

@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
+from embedstream import kafka
 from embedstream.flink import Cluster
 from support.stack import wait
 
@@ -13,6 +15,7 @@ class Keeper:
 
     def __init__(self, stack, environment, log):
         self._stack = stack
+        self.proxies = environment
         self._environment = {**stack.environment, **environment}
         self._log = log
         self._processes = {}
@@ -76,3 +79,17 @@ class Keeper:
         if job := cluster.job(name):
             cluster.cancel(job)
             wait(lambda: cluster.job(name) is None, 60, f"job {name} to end")
+
+
+@contextmanager
+def kept_job(stack, service, database, directory, partitions):
+    """Keeps the stack's job, whose ways to the service and to the database lead over these proxies."""
+    stack.environment["FLINK_PARALLELISM"] = str(partitions)
+    kafka.ensure_topics(stack.settings.model_copy(update={"flink_parallelism": partitions}))
+    proxies = {"EMBEDDING_SERVICE_URL": service.url, "PGVECTOR_PORT": str(database.port)}
+    keeper = Keeper(stack, proxies, directory / "keeper.log")
+    try:
+        keeper.start()
+        yield keeper
+    finally:
+        keeper.end()

@@ -14,7 +14,7 @@ from embedstream.documents import DocumentIngest
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.migrate.begin import begin
-from embedstream.migrate.following import Built, Following
+from embedstream.migrate.following import Built, Following, Stays
 from embedstream.migrate.second import MigratingDocuments, MigratingStore
 from embedstream.migrate.throttle import Throttle
 from embedstream.migrate.work import work
@@ -44,7 +44,7 @@ class Worker:
         with store.database(self.settings) as connection:
             space = store.read_space(connection, self.settings)
             also = store.read_service(connection, self.settings)
-        client = EmbeddingClient(self.settings, space, Patience(), also=also.url)
+        client = EmbeddingClient(self.settings, space, Stays(Patience(), self.settings, space), also=also.url)
         decode = decoder_of(self.settings, space.model_name, *also.former_models)
         if splitter := splitter_of(self.settings, space, also.url):
             table = MigratingDocuments(store.DocumentStore(self.settings, space), self.settings)

@@ -63,12 +63,14 @@ class ServiceProcess:
 
 
 @contextmanager
-def started_service(directory: Path, model: str = MINILM, **environment: str) -> Iterator[ServiceProcess]:
+def started_service(
+    directory: Path, model: str = MINILM, *, port: int | None = None, **environment: str
+) -> Iterator[ServiceProcess]:
     """A service process that may not be ready yet; ended with all that it started after the block."""
-    port = free_port()
+    port = port or free_port()
     own = {"EMBEDDING_MODEL": model, "EMBEDDING_HOST": LOOPBACK, "EMBEDDING_PORT": str(port), **environment}
     log = directory / f"service-{port}.log"
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "embedstream.service"],
             env={**os.environ, **own},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from embedstream import store
+from embedstream import canary, embedding, store
 from embedstream.audit.chunks import Document, is_sound
 from embedstream.embedding import EmbeddingClient
+from embedstream.errors import EmbedstreamError
 from embedstream.ingest import Embedded
 from embedstream.migrate.relations import beside, ready
 from embedstream.migrate.state import read
@@ -16,7 +18,7 @@ from embedstream.retry import Patience
 from embedstream.splitting import splitter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import psycopg
 
@@ -52,7 +54,7 @@ def look(connection: psycopg.Connection[Any], settings: Settings, sample: int) -
     own = settings.model_copy(update={"embedding_service_url": found.service_url})
     if chosen:
         with EmbeddingClient(own, found.space, Patience()) as client:
-            wrong += sum(not each for each in alike(client, chosen).values())
+            wrong += sum(not each for each in alike(client, chosen, least_cosine(lambda: own)).values())
         wrong += _badly_cut(connection, own, sql, found, sample)
     name = beside(settings, migration.role).pgvector_table + ("_documents" if found.splitting else "")
     return Beside(name, rows, pending, uncopied, wrong, len(chosen))
@@ -68,17 +70,27 @@ def _badly_cut(connection: psycopg.Connection[Any], settings: Settings, sql: Sql
     return sum(not is_sound(Document(*facts), splitter) for _, *facts in documents)
 
 
-def alike(client: EmbeddingClient, rows: Sequence[tuple[str, str, list[float]]]) -> dict[str, bool]:
+def alike(
+    client: EmbeddingClient, rows: Sequence[tuple[str, str, list[float]]], least: float = _LEAST_COSINE
+) -> dict[str, bool]:
     """By id, whether the vector of each row (id, text, vector) is the one that the service gives for its text."""
     found: dict[str, bool] = {}
     for at, result in (pair for part in client.embed([text for _, text, _ in rows]) for pair in part):
         id, _, vector = rows[at]
-        found[id] = found.get(id, True) and _is_alike(vector, result)
+        found[id] = found.get(id, True) and _is_alike(vector, result, least)
     return found
 
 
-def _is_alike(stored: list[float], result: object) -> bool:
+def least_cosine(find: Callable[[], Settings]) -> float:
+    """Of two vectors of one text by the service that settings lead to: those of a remote server wobble more."""
+    with suppress(EmbedstreamError):
+        if embedding.read_remote(find()) is not None:
+            return canary.LEAST_COSINE
+    return _LEAST_COSINE
+
+
+def _is_alike(stored: list[float], result: object, least: float) -> bool:
     if not isinstance(result, Embedded):
         return False
     ours, theirs = np.array(stored, np.float64), result.vector.astype(np.float64)
-    return bool(ours @ theirs >= _LEAST_COSINE * np.linalg.norm(ours) * np.linalg.norm(theirs))
+    return bool(ours @ theirs >= least * np.linalg.norm(ours) * np.linalg.norm(theirs))

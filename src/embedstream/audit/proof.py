@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from embedstream import kafka, store
+from embedstream import kafka, services, store
 from embedstream.audit import beside, records, rows
 from embedstream.audit.comparison import Comparison
 from embedstream.audit.mend import mend
@@ -123,8 +123,9 @@ class _Proof:
         """Embed rows again; those whose vector is another become findings."""
         chosen = self._execute("sample", {"count": count})
         also = store.read_service(self._connection, self._settings).url
+        least = beside.least_cosine(lambda: services.find(self._settings)[0])
         with EmbeddingClient(self._settings, self._space, Patience(), also=also) as client:
-            wrong = [id for id, is_alike in beside.alike(client, chosen).items() if not is_alike]
+            wrong = [id for id, is_alike in beside.alike(client, chosen, least).items() if not is_alike]
         self._execute("condemn", {"kind": "bad_vector", "wrong": wrong})
         return len(chosen)
 

@@ -22,7 +22,7 @@ from embedstream.documents import DocumentIngest
 from embedstream.embedding import EmbeddingClient
 from embedstream.ingest import Ingest
 from embedstream.job.metrics import JobMetrics
-from embedstream.migrate.following import Built, Following
+from embedstream.migrate.following import Built, Following, Stays
 from embedstream.migrate.second import MigratingDocuments, MigratingStore
 from embedstream.retry import Patience
 from embedstream.splitting import splitter_of
@@ -97,7 +97,8 @@ class IngestFunction(ScalarFunction):
         space, also = self._patience(lambda: _space(settings))
         models = (space.model_name, *also.former_models)
         canary = self._patience(lambda: _canary(settings))
-        embedder = EmbeddingClient(settings, space, self._patience, also=also.url, canary=canary)
+        patience = Stays(self._patience, settings, space)
+        embedder = EmbeddingClient(settings, space, patience, also=also.url, canary=canary)
         decode, has_record = decoder_of(settings, *models), partial(kafka.has_record, settings)
         splitter = self._patience(lambda: splitter_of(settings, space, also.url))
         if splitter is None:

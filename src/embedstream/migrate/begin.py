@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from embedstream import canary, embedding, store
-from embedstream.errors import ConfigError, RetryLater
+from embedstream.errors import ConfigError, EmbedstreamError, RetryLater
 from embedstream.migrate.locks import shortly
 from embedstream.migrate.relations import beside, check_name, filled, layout_of, named, pairs_of, ready
 from embedstream.migrate.state import Beside, needed, read
@@ -30,6 +30,7 @@ def begin(settings: Settings, url: str, share: float) -> None:
     offered = _offered(settings, url)
     _check_dimension(settings, offered.space)
     with store.database(settings, long=True) as connection:
+        own = _own_service(connection, settings)
 
         def make() -> None:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('embedstream schema'))")
@@ -39,6 +40,7 @@ def begin(settings: Settings, url: str, share: float) -> None:
             else:
                 _check_new(connection, settings, pinned, offered.space)
                 _make(connection, settings, offered)
+                connection.execute(filled(connection, settings, "next")["note_service"], [own])
             _tell(connection, settings, "set_share", share)
 
         shortly(connection, settings, make, "migrate start")
@@ -72,6 +74,18 @@ def _offered(settings: Settings, url: str) -> Beside:
     except RetryLater as exc:
         raise ConfigError(f"--service: {exc}") from exc
     return Beside(space, url, _splitting(own, space, "--service"))
+
+
+def _own_service(connection: psycopg.Connection[Any], settings: Settings) -> str:
+    """Where the service of the table's own model is: an earlier migration may have left another than the one set."""
+    noted = store.read_service(connection, settings).url
+    if noted is None:
+        return settings.embedding_service_url
+    try:
+        offered = embedding.read_space(settings)
+    except EmbedstreamError:
+        return noted
+    return settings.embedding_service_url if offered == store.read_space(connection, settings) else noted
 
 
 def _check_dimension(settings: Settings, space: Space) -> None:
@@ -159,7 +173,6 @@ def _make(connection: psycopg.Connection[Any], settings: Settings, offered: Besi
     connection.execute(sql["pin_other"], [*space, url, _canary(settings, url)])
     if splitting:
         store.pin_splitting(connection, beside(settings, "next"), splitting)
-    connection.execute(sql["note_service"], [settings.embedding_service_url])
     own = store.Names.of(settings.pgvector_table).space
     pairs = pairs_of(layout_of(connection, settings), settings, "next")
     for source, target in (

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import time
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from embedstream.errors import SpaceMoved, StoreUnavailable
+from embedstream import store
+from embedstream.errors import EmbedstreamError, RetryLater, SpaceMoved, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedstream.decode.message import Record
     from embedstream.ingest import Ingest, Outcome
-    from embedstream.retry import Patience
+    from embedstream.retry import Patience, Waits
+    from embedstream.settings import Settings
     from embedstream.space import Space
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOOK_SECONDS = 2.0
 
 
 class Built(NamedTuple):
@@ -72,3 +79,35 @@ class Following:
         self._embedded, self._known = self.texts_embedded, self.texts_known
         self._built = None
         built.close()
+
+
+class Stays:
+    """Patience with the service of a space for as long as the table is of that: who waits for a service that was ended
+    after the table had gone to another would wait for ever. Raises SpaceMoved; the table is asked now and then.
+    """
+
+    def __init__(self, patience: Waits, settings: Settings, space: Space) -> None:
+        self._patience = patience
+        self._settings = settings
+        self._space = space
+        self._due = 0.0
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        def attempt() -> T:
+            try:
+                return call()
+            except RetryLater:
+                self._look()
+                raise
+
+        return self._patience(attempt)
+
+    def _look(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + LOOK_SECONDS
+        now = self._space
+        with suppress(EmbedstreamError), store.database(self._settings) as connection:
+            now = store.read_space(connection, self._settings) or now
+        if now != self._space:
+            raise SpaceMoved(f"table {self._settings.pgvector_table} holds vectors of {now} now")

@@ -228,6 +228,7 @@ def finish(settings: Settings, step: Step, patience: float = PATIENCE) -> Role:
 
         def end() -> None:
             needed(connection, settings, step)
+            connection.execute(sql["lock_vacuum"])
             limit(connection, WAIT_MS)
             connection.execute(sql["lock_all"])
             script = [sql["unwatch_writers"].as_string(connection)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embedstream.errors import ConfigError
-from embedstream.service.engine.architectures import Exported, Foreign, cannot_build
+from embedstream.service.engine.architectures import WEIGHTS, Exported, Foreign, cannot_build
 from embedstream.service.engine.model import find_model, is_installed, revision
 from embedstream.service.engine.names import is_on_hub
 
@@ -125,9 +125,9 @@ def _runs(model: Model, config: dict[str, Any]) -> str:
 
 
 def _why_not_built(model: Model) -> str:
-    if (model.directory / "model.safetensors").is_file():
+    if any((model.directory / name).is_file() for name in WEIGHTS):
         return "tables are pinned to an export where there is one"
-    return "it has no model.safetensors"
+    return f"it has no {WEIGHTS[0]}"
 
 
 def _config(directory: Path) -> dict[str, Any]:

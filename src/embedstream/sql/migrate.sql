@@ -159,6 +159,10 @@ SELECT count(*) FROM (SELECT FROM {other_documents} WHERE {lacking} IS NULL LIMI
 -- name: lock_work
 SELECT pg_try_advisory_lock(hashtextextended('embedstream migrate ' || to_regclass({migration_name})::oid, 0))
 
+-- name: lock_vacuum
+-- Nobody who reads or writes queues behind it, and an autovacuum gives way to who waits for it for a second.
+LOCK TABLE {documents}, {table}, {other_documents}, {other} IN SHARE UPDATE EXCLUSIVE MODE
+
 -- name: lock_writers
 -- In the order in which those who write lock. Who fills the other table begins with locks of its rows, and must not hold
 -- any: what it has locked is passed over.

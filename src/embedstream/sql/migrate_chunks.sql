@@ -42,18 +42,23 @@ INSERT INTO {other_documents} ({columns}, chunks, {of_model}) SELECT {columns}, 
 ON CONFLICT DO NOTHING
 
 -- name: hold
--- Only where the text is the one that was cut; what somebody else has locked is left to the next pass.
+-- Only where the text is the one that was cut; what somebody else has locked is left to the next pass. One look for each
+-- id, as of a table of whole texts.
 SELECT o.id
-FROM unnest(%(id)b::text[], %(hash)b::bytea[]) AS i (given, hash)
-JOIN {other_documents} AS o ON o.id = i.given COLLATE "C"
-WHERE o.chunks IS NULL AND i.hash = sha256(CASE
-    WHEN o.prefix = '' THEN convert_to(o.text, 'UTF8')
-    ELSE convert_to(o.prefix, 'UTF8') || '\x00'::bytea || convert_to(o.text, 'UTF8')
-END)
-AND ({model_name}, {model_revision}, %(splitting)b) = (
+FROM (
+    SELECT * FROM unnest(%(id)b::text[], %(hash)b::bytea[]) AS asked (given, hash) ORDER BY given COLLATE "C"
+) AS i
+CROSS JOIN LATERAL (
+    SELECT o.id FROM {other_documents} AS o
+    WHERE o.id = i.given COLLATE "C" AND o.chunks IS NULL AND i.hash = sha256(CASE
+        WHEN o.prefix = '' THEN convert_to(o.text, 'UTF8')
+        ELSE convert_to(o.prefix, 'UTF8') || '\x00'::bytea || convert_to(o.text, 'UTF8')
+    END)
+    FOR UPDATE SKIP LOCKED
+) AS o
+WHERE ({model_name}, {model_revision}, %(splitting)b) = (
     SELECT s.model_name, s.model_revision, s.splitting FROM {other_space} AS s
 )
-ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
 
 -- name: settle_documents
 UPDATE {other_documents} AS o SET chunks = i.chunks, unseen = i.unseen

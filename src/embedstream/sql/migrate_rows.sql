@@ -38,12 +38,16 @@ FROM held
 ON CONFLICT DO NOTHING
 
 -- name: fill
--- Only where the text is the one that was embedded; what somebody else has locked is left to the next pass.
+-- Only where the text is the one that was embedded; what somebody else has locked is left to the next pass. One look for
+-- each id: a join may be planned to compare every id with every row that lacks its vector, as mostly there are none.
 WITH free AS (
-    SELECT i.* FROM {vectors_given} JOIN {other} AS o ON o.id = i.given COLLATE "C"
-    WHERE o.embedding IS NULL AND sha256(convert_to(o.text, 'UTF8')) = i.hash
-    AND (o.model_name, o.model_revision) = ({model_name}, {model_revision})
-    ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
+    SELECT i.* FROM (SELECT * FROM {vectors_given} ORDER BY given COLLATE "C") AS i
+    CROSS JOIN LATERAL (
+        SELECT FROM {other} AS o
+        WHERE o.id = i.given COLLATE "C" AND o.embedding IS NULL AND sha256(convert_to(o.text, 'UTF8')) = i.hash
+        AND (o.model_name, o.model_revision) = ({model_name}, {model_revision})
+        FOR UPDATE SKIP LOCKED
+    ) AS o
 )
 UPDATE {other} AS o SET
     embedding = (%(vectors)b::real[])[free.first:free.last], embedding_timestamp = now(), token_count = free.tokens,

@@ -25,7 +25,7 @@ _ARCHITECTURES: dict[str, Architecture] = {
     "mpnet": "mpnet",
     "distilbert": "distilbert",
 }
-_WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}")
+WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}")
 _EXPORTS = ("openvino/openvino_model.xml", "onnx/model.onnx")
 STATIC_TABLES = ("embedding.weight", "embeddings")
 """What sentence-transformers and model2vec call a static model's table."""
@@ -115,7 +115,7 @@ def read_network(directory: Path, config: dict[str, Any], *, any_network: bool =
 
     Raises ConfigError, or what a config without its fields raises.
     """
-    weights = next((directory / name for name in _WEIGHTS if (directory / name).is_file()), None)
+    weights = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
     refusal = _refusal(directory, config, weights)
     if weights and not refusal:
         return _encoder(weights, config)
@@ -137,7 +137,7 @@ def cannot_build(model: object, config: dict[str, Any]) -> str | None:
 
 def read_static(directory: Path) -> Static:
     """Raises ConfigError."""
-    weights = directory / _WEIGHTS[0]
+    weights = directory / WEIGHTS[0]
     try:
         tensors = Tensors(weights)
         name = next(name for name in STATIC_TABLES if name in tensors)
@@ -152,7 +152,7 @@ def _refusal(directory: Path, config: dict[str, Any], weights: Path | None) -> s
     if refusal := _no_encoder(f"the model in {directory}", config):
         return refusal
     if weights is None:
-        return f"{directory} has no {_WEIGHTS[0]}: save the model again with safe_serialization=True"
+        return f"{directory} has no {WEIGHTS[0]}: save the model again with safe_serialization=True"
     return None
 
 
