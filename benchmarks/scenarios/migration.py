@@ -119,6 +119,7 @@ def _moved(case: Case, share: float, number: int) -> Figures:
             seconds += _paced(case, number)
         filled = filling.result()
         case.migrate("abort")
+        _remove_messages(case.job)
         filling = pool.submit(case.fill, share)
         _await_migration(case)
         rate = texts_per_second(case.job, case.texts(number))
