@@ -1,4 +1,4 @@
-"""The scenario vector_index over a million rows: an hour or two, 20 GB of disk, and 8 GB of memory."""
+"""The scenario vector_index over a million rows of 384 dimensions: an hour, and 10 GB of disk."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ __all__ = ["BASELINE", "FIGURE", "TITLE", "contenders"]
 
 TITLE = "The vector index of a million rows by what it holds"
 
-contenders = partial(vector_index.contenders, rows=1_000_000)
+contenders = partial(vector_index.contenders, rows=1_000_000, dimensions=(384,))

@@ -161,10 +161,11 @@ def test_no_vector_that_comes_is_compared_with_every_row_that_lacks_one(settings
         filling.prepared(connection, store.statements(TABLE)["limits"])
         sql, found = ready(connection, settings, "next")
         texts = connection.execute(f"SELECT id, text FROM {TABLE}".encode()).fetchall()
-        vectors = filling.Vectors(texts, [Embedded(np.ones(found.space.dimension, np.float32), 1, False)] * len(texts))
+        results = [Embedded(np.ones(found.space.dimension, np.float32), 1, False)] * len(texts)
+        made = filling.Made([filling.Text(*each) for each in texts], results)
         for statement in ("copy", "fill"):
             explained = SQL("EXPLAIN {}").format(sql[statement])
-            plan = "\n".join(line for (line,) in connection.execute(explained, vectors.as_arrays()))
+            plan = "\n".join(line for (line,) in connection.execute(explained, filling.as_arrays(made)))
             assert "Join Filter" not in plan, plan
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from psycopg.sql import SQL
 
 from embedstream import embedding, store
 from embedstream.audit import beside
@@ -237,6 +238,22 @@ def test_chunks_that_another_filler_wrote_and_removed_are_missed(worker, setting
         assert query(settings, f"SELECT chunks FROM {TABLE}_next_documents WHERE id = 'x'") == [(None,)]
         assert slow.write(slow.embed(made.texts)) == 1
     assert_holds(settings, f"{TABLE}_next", worker.live, services[1])
+
+
+def test_no_text_that_was_cut_is_compared_with_every_document_that_is_due(worker, settings, services):
+    """Statistics know nothing of those: mostly there are none."""
+    started(settings, services[1])
+    execute(settings, f"ANALYZE {TABLE}_next_documents")
+    with store.connect(settings) as connection:
+        filling.prepared(connection, store.statements(TABLE)["limits"])
+        sql, found = ready(connection, settings, "next")
+        texts = connection.execute(f"SELECT id, text, prefix FROM {DOCUMENTS}".encode()).fetchall()
+        given = filling.Made([filling.Text(*each) for each in texts], []).as_given()
+        for statement in ("copy", "hold"):
+            explained = SQL("EXPLAIN {}").format(sql[statement])
+            rows = connection.execute(explained, {**given, "splitting": found.splitting})
+            plan = "\n".join(line for (line,) in rows)
+            assert "Join Filter" not in plan, plan
 
 
 @contextmanager

@@ -138,6 +138,19 @@ def test_a_batch_that_meets_a_cut_over_is_ingested_again_in_the_other_space():
     assert (follow.texts_embedded, follow.texts_known) == (8, 4)
 
 
+def test_a_table_that_moves_while_an_ingest_is_built_is_followed():
+    given = iter([SpaceMoved("moved"), Fickle(ONE, 1), SpaceMoved("moved"), Fickle(OTHER, 1)])
+
+    def build():
+        each = next(given)
+        if isinstance(each, SpaceMoved):
+            raise each
+        return Built(each, each.space, lambda: None)
+
+    follow = Following(build, Patience(sleep=lambda _: None))
+    assert [follow("a") for _ in range(2)] == [[ONE], [OTHER]]
+
+
 def test_a_table_that_contradicts_itself_is_waited_for():
     follow, closed = following(Fickle(ONE, 0), Fickle(ONE, 0), Fickle(ONE, 0), Fickle(OTHER, 1))
     assert follow("a") == [OTHER]

@@ -98,9 +98,9 @@ class IngestFunction(ScalarFunction):
         models = (space.model_name, *also.former_models)
         canary = self._patience(lambda: _canary(settings))
         patience = Stays(self._patience, settings, space)
+        splitter = patience(lambda: splitter_of(settings, space, also.url))
         embedder = EmbeddingClient(settings, space, patience, also=also.url, canary=canary)
         decode, has_record = decoder_of(settings, *models), partial(kafka.has_record, settings)
-        splitter = self._patience(lambda: splitter_of(settings, space, also.url))
         if splitter is None:
             table = MigratingStore(store.TableStore(settings, space, has_record), settings)
             return _built(Ingest(embedder, table, decode, self._patience), space, table.close, embedder.close)

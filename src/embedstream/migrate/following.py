@@ -58,7 +58,7 @@ class Following:
 
     def __call__(self, records: Sequence[Record]) -> list[Outcome]:
         while True:
-            built = self._built = self._built or self._build()
+            built = self._built = self._built or self._as_the_table_is()
             try:
                 return built.ingest(records)
             except SpaceMoved as exc:
@@ -66,8 +66,16 @@ class Following:
                 self._close(built)
                 self._built = self._patience(partial(self._another, built.space))
 
+    def _as_the_table_is(self) -> Built:
+        """What is built waits for a service, and meanwhile the table may move on."""
+        while True:
+            try:
+                return self._build()
+            except SpaceMoved as exc:
+                logger.info("%s: going on with its model", exc, extra={"action": "space moved"})
+
     def _another(self, former: Space) -> Built:
-        built = self._build()
+        built = self._as_the_table_is()
         if built.space == former:
             built.close()
             raise StoreUnavailable(
