@@ -29,6 +29,7 @@ SCENARIOS = (
     "service",
     "pipeline",
     "ceiling",
+    "profile",
     "latency",
     "growth",
     "replay",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -28,10 +29,16 @@ SLOTS_OF_A_JOB = 2
 
 @dataclass(frozen=True)
 class Stack:
-    """`locations` leads Flink's own programs to the cluster."""
+    """`locations` leads Flink's own programs to the cluster; `directory` is what the stack keeps its files in."""
 
     settings: Settings
     locations: dict[str, str]
+    directory: Path
+
+    def pids(self) -> dict[str, int]:
+        """Of each part its first process."""
+        parts = json.loads(_local({}, "status", "--json", "--dir", str(self.directory)))["parts"]
+        return {part["name"]: part["pid"] for part in parts if part["pid"]}
 
     def named(self, name: str, **changes: Any) -> Settings:
         """Settings with a topic, a dead-letter topic, a table, a group and a job of that name."""
@@ -68,7 +75,7 @@ def running_stack(directory: Path, jobs: int) -> Iterator[Stack]:
         _local(slots, "up", "--detach", "--no-job", "--dir", str(home))
         exported = _exported(home)
         settings = {name.lower(): value for name, value in exported.items() if name.lower() in Settings.model_fields}
-        yield Stack(load_settings(**{**settings, "flink_parallelism": SLOTS_OF_A_JOB}), exported)
+        yield Stack(load_settings(**{**settings, "flink_parallelism": SLOTS_OF_A_JOB}), exported, home)
     finally:
         _local(slots, "down", "--dir", str(home))
 
