@@ -212,13 +212,14 @@ def _space(world: World) -> Verdict:
 def _index(world: World) -> Verdict:
     if world.pinned is None:
         return ok("no table yet, so no index")
-    found = {kind: Catalog(world.connection, world.settings, kind).look() for kind in KINDS}
+    catalogs = {kind: Catalog(world.connection, world.settings, kind) for kind in KINDS}
+    found = {kind: catalog.look() for kind, catalog in catalogs.items()}
     for kind, index in found.items():
         if index.state == "invalid":
             return warn(
                 f"{index.name} is invalid: no search uses it, and every write pays for it", command("build", kind)
             )
-    vectors, wanted = found["vector"], Catalog(world.connection, world.settings).type
+    vectors, wanted = found["vector"], catalogs["vector"].type
     if vectors.state == "valid" and vectors.type != wanted:
         return warn(
             f"{vectors.name} holds {vectors.type}, INDEX_TYPE asks for {wanted}: searches use it all the same",
