@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -17,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 
+from benchmarks.cpu import seconds_of_all
 from benchmarks.delivery import messages, seconds_to_table
 from benchmarks.plan import Contender, Figures, Plan, Skipped
 from benchmarks.stack import running_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
 TITLE = "Console: milliseconds to a page's first paint, and CPU of the parts by viewers"
 FIGURE = "first_paint_ms"
@@ -47,7 +44,7 @@ def contenders(plan: Plan) -> Iterator[Contender | Skipped]:
     address = f"http://127.0.0.1:{settings.console_port}"
     yield from _pages(plan, address)
     for viewers in (0, 1, 10):
-        yield Contender(f"{viewers} viewers", partial(_cost, plan, address, viewers))
+        yield Contender(f"{viewers} viewers", partial(_cost, plan, stack.pids(), address, viewers))
 
 
 def _pages(plan: Plan, address: str) -> Iterator[Contender | Skipped]:
@@ -83,9 +80,8 @@ def _paint(page: Any) -> float:  # noqa: ANN401 - as above
     return float(paint)
 
 
-def _cost(plan: Plan, address: str, viewers: int, number: int) -> Figures:
-    """CPU milliseconds a second."""
-    parts = _processes(plan.directory / "stack")
+def _cost(plan: Plan, parts: Mapping[str, int], address: str, viewers: int, number: int) -> Figures:
+    """CPU milliseconds a second; `parts` are the first process of each."""
     with ExitStack() as looking:
         for _ in range(viewers):
             looking.enter_context(_viewer(address))
@@ -116,13 +112,5 @@ def _viewer(address: str) -> Iterator[None]:
         thread.join()
 
 
-def _processes(home: Path) -> dict[str, Sequence[psutil.Process]]:
-    command = [sys.executable, "-m", "embedstream", "local", "status", "--json", "--dir", str(home)]
-    found = json.loads(subprocess.run(command, capture_output=True, check=False).stdout)["parts"]
-    mains = {part["name"]: psutil.Process(part["pid"]) for part in found if part["pid"]}
-    return {name: [main, *main.children(recursive=True)] for name, main in mains.items()}
-
-
-def _used(parts: dict[str, Sequence[psutil.Process]]) -> dict[str, float]:
-    """CPU seconds, with those of children that have ended."""
-    return {name: sum(sum(process.cpu_times()[:4]) for process in own) for name, own in parts.items()}
+def _used(parts: Mapping[str, int]) -> dict[str, float]:
+    return {name: seconds_of_all(psutil.Process(pid)) for name, pid in parts.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
+from benchmarks.cpu import seconds, seconds_of_all
 from benchmarks.delivery import latencies, messages, texts_per_second
 from benchmarks.fill import Shelf, make_table
 from benchmarks.load import percentiles
@@ -69,8 +70,8 @@ def _figures(case: _Case, filled: Settings, number: int, share: int = 1) -> Figu
     cost = (_seconds_of_postgres(case.job) - before) / len(texts)
     few = plan.texts(number, RATE * plan.size(20, 3))
     pauses = [random.Random(number).expovariate(RATE) for _ in few]
-    seconds = latencies(case.job, messages(few), pauses)
-    return {FIGURE: rate, "database_cpu_us": 1e6 * cost, **percentiles(seconds, (50, 99))}
+    waited = latencies(case.job, messages(few), pauses)
+    return {FIGURE: rate, "database_cpu_us": 1e6 * cost, **percentiles(waited, (50, 99))}
 
 
 def _seconds_of_postgres(settings: Settings) -> float:
@@ -78,16 +79,4 @@ def _seconds_of_postgres(settings: Settings) -> float:
     with store.connect(settings) as connection:
         [(backend,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
         server = psutil.Process(backend).parent()
-        if server is None:
-            return 0.0
-        alive = sum(_seconds(child) for child in server.children() if child.pid != backend)
-        own = server.cpu_times()
-        return alive + own.user + own.system + own.children_user + own.children_system
-
-
-def _seconds(process: psutil.Process) -> float:
-    """0 of one that has ended meanwhile: its parent counts it, and is asked afterwards."""
-    try:
-        return float(sum(process.cpu_times()[:2]))
-    except psutil.NoSuchProcess:
-        return 0.0
+        return seconds_of_all(server) - seconds(psutil.Process(backend)) if server else 0.0

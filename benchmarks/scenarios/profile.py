@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil
 
+from benchmarks.cpu import seconds, seconds_of_all
 from benchmarks.delivery import texts_per_second
 from benchmarks.plan import Contender, Figures, Plan
 from benchmarks.stack import running_service, running_stack
@@ -29,11 +28,11 @@ _Seconds = dict[str, float]
 def contenders(plan: Plan) -> Iterator[Contender]:
     start = plan.closing.enter_context
     stack = start(running_stack(plan.directory, jobs=1))
-    before = {process.pid for process in psutil.process_iter()}
     stub = start(running_service(plan.directory, "fake:384"))
-    services = [process.pid for process in psutil.process_iter() if process.pid not in before and _serves(process)]
+    # The stack's own is not a child of this process.
+    service = next(each for each in psutil.Process().children() if "embedstream.service" in each.cmdline())
     job = start(stack.running_job(stack.named("profile", embedding_service_url=stub)))
-    look = partial(_seconds, stack.pids(), services)
+    look = partial(_seconds, stack.pids(), service)
     texts = plan.size(60_000, 4000)
     yield Contender("embedstream", lambda number: _figures(job, look, plan.texts(number, texts)))
 
@@ -41,7 +40,7 @@ def contenders(plan: Plan) -> Iterator[Contender]:
 def _figures(job: Settings, look: Callable[[], _Seconds], texts: list[str]) -> Figures:
     before = look()
     rate = texts_per_second(job, texts)
-    spent = {name: 1e6 * (seconds - before[name]) / len(texts) for name, seconds in look().items()}
+    spent = {name: 1e6 * (now - before[name]) / len(texts) for name, now in look().items()}
     return {
         **{f"{name}_us": microseconds for name, microseconds in spent.items()},
         FIGURE: sum(spent.values()),
@@ -49,43 +48,15 @@ def _figures(job: Settings, look: Callable[[], _Seconds], texts: list[str]) -> F
     }
 
 
-def _seconds(pids: Mapping[str, int], services: list[int]) -> _Seconds:
+def _seconds(pids: Mapping[str, int], service: psutil.Process) -> _Seconds:
     """Since each part began; `worker` is what runs the job's function, `load` this process itself."""
     task_manager = psutil.Process(pids["taskmanager"])
-    java = [task_manager, *(each for each in task_manager.children(recursive=True) if "java" in _name(each))]
-    workers = [each for each in task_manager.children(recursive=True) if "python" in _name(each)]
+    workers = [each for each in task_manager.children(recursive=True) if "python" in each.name()]
+    of_workers = sum(map(seconds, workers))
     return {
-        "worker": sum(map(_spent, workers)),
-        "taskmanager": sum(map(_spent, java)),
-        **{name: _of_all(pids[name]) for name in _PARTS},
-        "service": sum(_of_all(pid) for pid in services),
-        "load": _spent(psutil.Process(os.getpid())),
+        "worker": of_workers,
+        "taskmanager": seconds_of_all(task_manager) - of_workers,
+        **{name: seconds_of_all(psutil.Process(pids[name])) for name in _PARTS},
+        "service": seconds_of_all(service),
+        "load": seconds(psutil.Process()),
     }
-
-
-def _of_all(pid: int) -> float:
-    """Of a process, of its children, and of those of its children that have ended."""
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        times = process.cpu_times()
-        alive = sum(_spent(child) for child in process.children(recursive=True))
-        return float(alive + sum(times[:2]) + times.children_user + times.children_system)
-    return 0.0
-
-
-def _spent(process: psutil.Process) -> float:
-    with suppress(psutil.NoSuchProcess):
-        return float(sum(process.cpu_times()[:2]))
-    return 0.0
-
-
-def _name(process: psutil.Process) -> str:
-    with suppress(psutil.NoSuchProcess):
-        return str(process.name())
-    return ""
-
-
-def _serves(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return "embedstream.service" in process.cmdline() and process.ppid() == os.getpid()
-    return False
