@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from psycopg.sql import SQL
 
 from embedstream import embedding, store
 from embedstream import services as offered
@@ -16,13 +15,13 @@ from embedstream.migrate import filling
 from embedstream.migrate.begin import begin, pause, unpause
 from embedstream.migrate.following import Following
 from embedstream.migrate.relations import ready
-from embedstream.migrate.standing import as_line, read_standing
+from embedstream.migrate.standing import as_line
 from embedstream.migrate.swap import finish, switch
 from embedstream.retry import Patience
 from embedstream.search.request import Request
 from embedstream.search.searcher import Searcher
 from support.index import change
-from support.migration import Worker, assert_holds, fill, started
+from support.migration import Worker, assert_holds, assert_looks_up_each, execute, fill, query, standing, started
 from support.service import running_service
 from support.stack import wait
 
@@ -50,21 +49,6 @@ def worker(database, services):
 def settings(worker):
     worker.traffic(400, 200)
     return worker.settings
-
-
-def standing(settings):
-    with store.database(settings) as connection:
-        return read_standing(connection, settings)
-
-
-def query(settings, statement):
-    with store.connect(settings) as connection:
-        return connection.execute(statement.encode()).fetchall()
-
-
-def execute(settings, statement):
-    with store.connect(settings) as connection:
-        connection.execute(statement.encode())
 
 
 def space_of(settings, url):
@@ -163,10 +147,7 @@ def test_no_vector_that_comes_is_compared_with_every_row_that_lacks_one(settings
         texts = connection.execute(f"SELECT id, text FROM {TABLE}".encode()).fetchall()
         results = [Embedded(np.ones(found.space.dimension, np.float32), 1, False)] * len(texts)
         made = filling.Made([filling.Text(*each) for each in texts], results)
-        for statement in ("copy", "fill"):
-            explained = SQL("EXPLAIN {}").format(sql[statement])
-            plan = "\n".join(line for (line,) in connection.execute(explained, filling.as_arrays(made)))
-            assert "Join Filter" not in plan, plan
+        assert_looks_up_each(connection, sql, filling.as_arrays(made), "copy", "fill")
 
 
 @pytest.fixture

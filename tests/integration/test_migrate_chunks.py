@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from psycopg.sql import SQL
 
 from embedstream import embedding, store
 from embedstream.audit import beside
@@ -21,13 +20,23 @@ from embedstream.ingest import Change
 from embedstream.migrate import filling
 from embedstream.migrate.begin import begin
 from embedstream.migrate.relations import ready
-from embedstream.migrate.standing import as_line, read_standing
+from embedstream.migrate.standing import as_line
 from embedstream.migrate.swap import finish, switch
 from embedstream.retry import Patience
 from embedstream.search.request import Request
 from embedstream.search.searcher import Searcher
 from embedstream.splitting import splitter_of
-from support.migration import DocumentWorker, assert_holds, fill, started
+from support.migration import (
+    DocumentWorker,
+    assert_holds,
+    assert_looks_up_each,
+    execute,
+    fill,
+    query,
+    standing,
+    started,
+    two_services,
+)
 from support.service import running_service
 from support.stack import wait
 
@@ -44,10 +53,8 @@ EDITED = LONG.replace("Part 3 of", "Part three of")
 def services(tmp_path_factory):
     """The table's own, and that of a model that reads less."""
     directory = tmp_path_factory.mktemp("services")
-    one = running_service(directory, "fake:16", EMBEDDING_MAX_TOKENS="60")
-    other = running_service(directory, "fake:12", EMBEDDING_MAX_TOKENS="40")
-    with one as own, other as another:
-        yield own.url, another.url
+    with two_services(directory) as urls:
+        yield urls
 
 
 @pytest.fixture
@@ -61,21 +68,6 @@ def worker(database, services):
 def settings(worker):
     worker.traffic(150, 60)
     return worker.settings
-
-
-def standing(settings):
-    with store.database(settings) as connection:
-        return read_standing(connection, settings)
-
-
-def query(settings, statement):
-    with store.connect(settings) as connection:
-        return connection.execute(statement.encode()).fetchall()
-
-
-def execute(settings, statement):
-    with store.connect(settings) as connection:
-        connection.execute(statement.encode())
 
 
 def at(settings, url):
@@ -249,11 +241,8 @@ def test_no_text_that_was_cut_is_compared_with_every_document_that_is_due(worker
         sql, found = ready(connection, settings, "next")
         texts = connection.execute(f"SELECT id, text, prefix FROM {DOCUMENTS}".encode()).fetchall()
         given = filling.Made([filling.Text(*each) for each in texts], []).as_given()
-        for statement in ("copy", "hold"):
-            explained = SQL("EXPLAIN {}").format(sql[statement])
-            rows = connection.execute(explained, {**given, "splitting": found.splitting})
-            plan = "\n".join(line for (line,) in rows)
-            assert "Join Filter" not in plan, plan
+        facts = {**given, "splitting": found.splitting}
+        assert_looks_up_each(connection, sql, facts, "copy", "hold")
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from embedstream.index.build import build
 from embedstream.migrate.begin import begin
 from embedstream.migrate.state import read
 from embedstream.migrate.swap import finish, switch
-from support.migration import DocumentWorker, Worker, assert_holds, fill
-from support.service import running_service
+from support.migration import DocumentWorker, Worker, assert_holds, fill, two_services
 
 # A request that is under way when its client is closed leaves its socket to the garbage collector.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -28,10 +27,8 @@ OWN, OTHER = 0, 1
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
     directory = tmp_path_factory.mktemp("services")
-    one = running_service(directory, "fake:16", EMBEDDING_MAX_TOKENS="60")
-    other = running_service(directory, "fake:12", EMBEDDING_MAX_TOKENS="40")
-    with one as own, other as another:
-        yield own.url, another.url
+    with two_services(directory) as urls:
+        yield urls
 
 
 @pytest.fixture(params=[Worker, DocumentWorker])

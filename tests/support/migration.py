@@ -2,8 +2,10 @@
 
 import json
 import random
+from contextlib import contextmanager
 
 import numpy as np
+from psycopg.sql import SQL
 
 from embedstream import embedding, store
 from embedstream.decode.message import Record, embedded_text
@@ -16,10 +18,12 @@ from embedstream.ingest import Ingest
 from embedstream.migrate.begin import begin
 from embedstream.migrate.following import Built, Following, Stays
 from embedstream.migrate.second import MigratingDocuments, MigratingStore
+from embedstream.migrate.standing import read_standing
 from embedstream.migrate.throttle import Throttle
 from embedstream.migrate.work import work
 from embedstream.retry import Patience
 from embedstream.splitting import splitter_of
+from support.service import running_service
 
 TOPIC = "t"
 T0 = 1_764_000_000_000
@@ -121,6 +125,38 @@ class DocumentWorker(Worker):
 
     def paragraph(self):
         return f"Paragraph {self.random.random()}: " + "so many words, " * self.random.randrange(2, 12) + "and no more."
+
+
+@contextmanager
+def two_services(directory):
+    """The addresses of the table's own service, and of one whose model reads less."""
+    one = running_service(directory, "fake:16", EMBEDDING_MAX_TOKENS="60")
+    other = running_service(directory, "fake:12", EMBEDDING_MAX_TOKENS="40")
+    with one as own, other as another:
+        yield own.url, another.url
+
+
+def standing(settings):
+    with store.database(settings) as connection:
+        return read_standing(connection, settings)
+
+
+def query(settings, statement):
+    with store.connect(settings) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+def execute(settings, statement):
+    with store.connect(settings) as connection:
+        connection.execute(statement.encode())
+
+
+def assert_looks_up_each(connection, sql, facts, *statements):
+    """By their plans the statements compare no row that they are given with every row of a table."""
+    for statement in statements:
+        explained = SQL("EXPLAIN {}").format(sql[statement])
+        plan = "\n".join(line for (line,) in connection.execute(explained, facts))
+        assert "Join Filter" not in plan, plan
 
 
 def unthrottled():
